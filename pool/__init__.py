@@ -1,0 +1,47 @@
+"""A supervised pool of model processes behind one shared-memory slab. Knows neither HTTP nor any model.
+
+      front process                                   │ border │   worker process, one model, pinned
+                                                      │        │
+      lease() ──▶ slot ◀── pixels written by caller   │ memfd  │   SlabView.pixels(slot, nonce)
+      infer() ──▶ RequestQueue ──▶ Replica.submit ────┼─Batch──┼──▶ worker: Model.infer(rows)
+                     ▲                                │        │        │
+                     │ put_back (a worker died)       │        │        ▼
+      Result  ◀── Entry.settle ◀── Replica.complete ◀─┼─Done───┼──── fragments
+                                                      │        │
+      Supervisor: one coroutine per replica ── Launcher ──▶ forkserver ──fork──▶ worker
+"""
+
+from pool.batching import Result
+from pool.errors import (
+    DeadlineExceededError,
+    EntryFailedError,
+    LoadFailedError,
+    ModelLoadingError,
+    NotEnoughMemoryError,
+    PoolError,
+    PoolStoppedError,
+    QueueFullError,
+)
+from pool.launcher import Launcher
+from pool.placement import Placement, place, usable_cores
+from pool.pool import Limits, Pool
+from pool.slab import Lease
+
+__all__ = [
+    "DeadlineExceededError",
+    "EntryFailedError",
+    "Launcher",
+    "Lease",
+    "Limits",
+    "LoadFailedError",
+    "ModelLoadingError",
+    "NotEnoughMemoryError",
+    "Placement",
+    "Pool",
+    "PoolError",
+    "PoolStoppedError",
+    "QueueFullError",
+    "Result",
+    "place",
+    "usable_cores",
+]

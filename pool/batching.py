@@ -1,0 +1,135 @@
+"""Entries, their queue, and which of them make the next batch. Front process, no `await` anywhere.
+
+There is no timer that waits for a batch to fill: entries gather here while all replicas are busy, and a free
+one gets all that wait. Only with `max_queue_delay` a short batch is held back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pool.slab import Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to one entry: `payload` is one JSON object, `timings` are stages in float seconds."""
+
+    payload: bytes
+    timings: Mapping[str, float]
+    batch_size: int
+    num_replays: int
+    replica: int
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One request inside the pool."""
+
+    lease: Lease
+    params: Mapping[str, Any]
+    deadline: float
+    future: asyncio.Future[Result]
+    batch_key: str = ""
+    cost: int = 1
+    queued_at: float = field(default_factory=time.monotonic)
+    is_suspect: bool = False
+    """It was in a batch whose worker died: from now on it runs alone."""
+    num_replays: int = 0
+    num_deaths_alone: int = 0
+
+    def settle(self, outcome: Result | Exception) -> None:
+        """The end of it: gives the slot back and the caller, if still there, its answer. No worker may hold it."""
+        self.lease.finish()
+        if self.future.done():
+            return
+        if isinstance(outcome, Result):
+            self.future.set_result(outcome)
+        else:
+            self.future.set_exception(outcome)
+
+
+class RequestQueue:
+    """First in, first out, except that replays go to the head. O(1) removal of an entry whose client left."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self.cost = 0
+        """Rows waiting."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def append(self, entry: Entry) -> None:
+        """Add at the tail."""
+        self._entries[id(entry)] = entry
+        self.cost += entry.cost
+
+    def put_back(self, entries: list[Entry]) -> None:
+        """Add at the head, keeping their order."""
+        for entry in reversed(entries):
+            self._entries[id(entry)] = entry
+            self._entries.move_to_end(id(entry), last=False)
+            self.cost += entry.cost
+
+    def remove(self, entry: Entry) -> bool:
+        """Take one out. False if it is not waiting here."""
+        if self._entries.pop(id(entry), None) is None:
+            return False
+        self.cost -= entry.cost
+        return True
+
+    def pop_expired(self, now: float) -> list[Entry]:
+        """Take out every entry whose deadline has passed, before it costs compute."""
+        expired = [entry for entry in self if entry.deadline <= now]
+        for entry in expired:
+            self.remove(entry)
+        return expired
+
+    def head(self) -> Entry | None:
+        """The entry that the next batch is built around."""
+        return next(iter(self), None)
+
+    def pop_batch(self, max_batch_size: int) -> list[Entry]:
+        """The head and what may run with it: same batch key, in order, at most `max_batch_size` rows.
+
+        A suspect runs alone; so does an entry that costs more than `max_batch_size` by itself.
+        """
+        batch: list[Entry] = []
+        num_rows = 0
+        for entry in self:
+            if not batch:
+                batch.append(entry)
+                num_rows = entry.cost
+                if entry.is_suspect:
+                    break
+            elif entry.is_suspect or entry.batch_key != batch[0].batch_key:
+                continue
+            elif num_rows + entry.cost > max_batch_size:
+                break
+            else:
+                batch.append(entry)
+                num_rows += entry.cost
+            if num_rows >= max_batch_size:
+                break
+        for entry in batch:
+            self.remove(entry)
+        return batch
+
+    def batch_due_at(self, max_batch_size: int, max_queue_delay: float) -> float:
+        """The moment at which the next batch may go: its head's, or at once when it is full or holds a suspect."""
+        head = self.head()
+        if head is None:
+            return float("inf")
+        if max_queue_delay <= 0 or head.is_suspect:
+            return head.queued_at
+        num_rows = sum(entry.cost for entry in self if entry.batch_key == head.batch_key)
+        return head.queued_at if num_rows >= max_batch_size else head.queued_at + max_queue_delay

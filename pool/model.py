@@ -1,0 +1,60 @@
+"""What a worker needs of a model: the only thing the pool knows about one.
+
+Runs in a worker process. A model is made by a *factory*, named by import string and called once per process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Progress = Callable[[Mapping[str, Any]], None]
+"""Called by a factory while it loads, with a small JSON-able dictionary, for instance
+``{"stage": "download", "done_bytes": 1, "total_bytes": 2}``; the latest one is shown to operators."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry as a model sees it: the slot's pixels (uint8, the model's `slot_shape`, read-only and
+    valid only during `infer`) and the caller's JSON-able parameters."""
+
+    pixels: Pixels
+    params: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Answers:
+    """What `infer` gives back: one JSON object (as bytes) or one exception per row, in order.
+
+    `timings` are stage durations of the whole batch in float seconds, for instance ``{"infer": .., "post": ..}``.
+    """
+
+    fragments: Sequence[bytes | Exception]
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """A loaded model. An exception raised by `infer` makes the worker run the rows one by one; an exception
+    with a string attribute `code` passes that word to the caller, any other is ``internal``."""
+
+    @property
+    def slot_shape(self) -> tuple[int, ...]:
+        """Shape of the uint8 array a slot holds."""
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """What the caller should know of the model: JSON types only, opaque to the pool."""
+
+    def infer(self, rows: Sequence[Row]) -> Answers:
+        """Answer all rows at once. All rows have the same batch key."""
+
+
+Factory = Callable[[Mapping[str, Any], str, Progress], Model]
+"""``factory(config, device, progress) -> Model``: config is JSON-able, device a torch device string
+(``cpu`` or ``cuda:0``; pinning is already done). It returns when the model is warm. An exception with a
+string attribute `code` names the reason of a failed load; with ``permanent = True`` it is not tried again."""

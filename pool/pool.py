@@ -1,0 +1,362 @@
+"""The pool of one served model: admission, the queue, assignment, replay. Front process.
+
+All decisions about who runs what are taken in `_assign_batches_to_replicas`, which is synchronous: between its
+first and its last line nothing else can happen, so there is no state to lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pool.batching import Entry, RequestQueue, Result
+from pool.errors import (
+    DeadlineExceededError,
+    EntryFailedError,
+    LoadFailedError,
+    ModelLoadingError,
+    PoolStoppedError,
+    QueueFullError,
+)
+from pool.launcher import Launcher
+from pool.placement import Placement
+from pool.protocol import Fatal, ProtocolError, Ready
+from pool.rate import DrainRate
+from pool.replica import Replica, RunningBatch, State
+from pool.slab import Lease, Slab
+from pool.supervisor import Death, Listener, Recipe, Supervisor
+
+log = logging.getLogger(__name__)
+
+_MAX_DEATHS_ALONE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a pool allows itself. Durations in float seconds, sizes in bytes."""
+
+    max_batch_size: int = 8
+    max_queue_delay: float = 0.0
+    max_queue_size: int = 128
+    max_in_flight: int = 1
+    num_extra_slots: int = 8
+    """Slots beyond queue and batches: pictures being decoded."""
+    start_timeout: float = 600.0
+    batch_timeout: float = 30.0
+    stop_timeout: float = 5.0
+    max_result_bytes: int = 16 * 1024 * 1024
+    max_load_failures: int = 3
+
+
+class Pool:
+    """Replicas, queue and slab of one model."""
+
+    def __init__(
+        self,
+        name: str,
+        factory: str,
+        config: Mapping[str, Any],
+        placements: Sequence[Placement],
+        launcher: Launcher,
+        limits: Limits | None = None,
+    ) -> None:
+        """`factory` is ``package.module:function``, see `pool.model.Factory`. Nothing starts before `start`."""
+        self.name = name
+        self.counters: Counter[str] = Counter()
+        """Events since the start, for metrics: ``batches``, ``replays``, ``deaths_<reason>``, ``poison``."""
+        self._limits = limits = limits or Limits()
+        self._queue = RequestQueue()
+        self._rate = DrainRate()
+        self._slab: Slab | None = None
+        self._spec: Mapping[str, Any] | None = None
+        self._progress: Mapping[str, Any] | None = None
+        self._error: LoadFailedError | None = None
+        self._is_stopping = False
+        self._changed = asyncio.Event()
+        self._delay_timer: asyncio.TimerHandle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        recipe = Recipe(
+            factory,
+            config,
+            start_timeout=limits.start_timeout,
+            batch_timeout=limits.batch_timeout,
+            stop_timeout=limits.stop_timeout,
+            max_result_bytes=limits.max_result_bytes,
+            max_batch_size=limits.max_batch_size,
+            max_load_failures=limits.max_load_failures,
+        )
+        listener = Listener(self._on_ready, self._on_done, self._on_death, self._on_load_failed, self._on_progress)
+        self._supervisors = [
+            Supervisor(Replica(i, placement, limits.max_in_flight, self._notify), launcher, recipe, listener)
+            for i, placement in enumerate(placements)
+        ]
+        self.replicas: tuple[Replica, ...] = tuple(s.replica for s in self._supervisors)
+
+    # What it looks like from outside
+
+    @property
+    def spec(self) -> Mapping[str, Any] | None:
+        """What the model's first worker said of itself; None before."""
+        return self._spec
+
+    @property
+    def is_ready(self) -> bool:
+        """At least one replica can be given a batch (now, or when it is done with the one it has)."""
+        return not self._is_stopping and any(r.is_serving for r in self.replicas)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, nothing runs, no slot is held."""
+        return not self._has_work and (self._slab is None or self._slab.num_free == self._slab.num_slots)
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._queue) or any(r.in_flight for r in self.replicas)
+
+    @property
+    def state(self) -> str:
+        """``loading``, ``ready``, ``failed``, ``draining`` or ``stopped``."""
+        if all(r.state is State.STOPPED for r in self.replicas):
+            return "stopped" if self._is_stopping or self._error is None else "failed"
+        if self._is_stopping:
+            return "draining"
+        return "ready" if self.is_ready else "loading"
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything an operator may want to see, as JSON types."""
+        slab = self._slab
+        return {
+            "name": self.name,
+            "state": self.state,
+            "queue_length": len(self._queue),
+            "in_flight": sum(len(b.entries) for r in self.replicas for b in r.in_flight),
+            "slots": {"total": slab.num_slots if slab else 0, "free": slab.num_free if slab else 0},
+            "replicas": [r.describe() for r in self.replicas],
+            "progress": dict(self._progress) if self._progress else None,
+            "error": {"code": self._error.code, "reason": self._error.reason} if self._error else None,
+            "counters": dict(self.counters),
+        }
+
+    def __repr__(self) -> str:
+        busy = sum(r.state is State.BUSY for r in self.replicas)
+        return f"<Pool {self.name} {self.state} {busy}/{len(self.replicas)} busy queue={len(self._queue)}>"
+
+    # Start and stop
+
+    async def start(self) -> None:
+        """Begin to start the workers; returns at once. `wait_ready` waits for the first."""
+        for supervisor in self._supervisors:
+            task = asyncio.create_task(supervisor.run(), name=f"{self.name}-{supervisor.replica.index}")
+            task.add_done_callback(self._on_supervisor_end)
+            self._tasks.append(task)
+
+    def _on_supervisor_end(self, task: asyncio.Task[None]) -> None:
+        """A supervisor's exception is a bug of ours: say so loudly instead of serving on with a hole."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("supervisor of %s failed", self.name, exc_info=error)
+            self._error = LoadFailedError("internal", "a supervisor failed")
+        if self._error is not None and self.state == "failed":
+            self._fail_queued(self._error)
+        self._notify()
+
+    async def wait_ready(self, deadline: float) -> None:
+        """Wait until a replica serves.
+
+        Raises LoadFailedError as soon as a load failed and no other is under way, ModelLoadingError at `deadline`
+        (a `time.monotonic` moment), PoolStoppedError.
+        """
+        while not self.is_ready:
+            if self._is_stopping:
+                raise PoolStoppedError(f"{self.name} is stopping")
+            if self._error is not None and not any(r.state is State.STARTING for r in self.replicas):
+                raise self._error
+            changed = self._changed
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await changed.wait()
+            except TimeoutError:
+                raise ModelLoadingError() from None
+
+    def _notify(self) -> None:
+        """Wake everybody who waits for a state; each looks for itself."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def stop(self, drain_timeout: float = 25.0) -> None:
+        """Take nothing more, finish what there is within `drain_timeout` seconds, end the workers.
+
+        Entries not answered by then get PoolStoppedError. Safe to call twice.
+        """
+        self._is_stopping = True
+        self._notify()
+        deadline = time.monotonic() + drain_timeout
+        while self._has_work and any(r.state is not State.STOPPED for r in self.replicas):
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._changed.wait()
+            except TimeoutError:
+                break
+        self._fail_queued(PoolStoppedError(f"{self.name} is stopping"))
+        for supervisor in self._supervisors:
+            supervisor.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._fail_queued(PoolStoppedError(f"{self.name} is stopping"))  # from a worker that died while it drained
+        if self._slab is not None and self._slab.descriptor >= 0:
+            self._slab.close()
+
+    def _fail_queued(self, error: Exception) -> None:
+        for entry in list(self._queue):
+            self._queue.remove(entry)
+            entry.settle(error)
+
+    # One request
+
+    async def lease(self, deadline: float) -> Lease:
+        """Wait for the model if it is still loading (holding nothing), then take a slot.
+
+        Raises QueueFullError, and what `wait_ready` raises.
+        """
+        if self._slab is None:
+            await self.wait_ready(deadline)
+        self.check_admission(deadline)
+        assert self._slab is not None
+        try:
+            return self._slab.lease()
+        except QueueFullError:
+            raise QueueFullError(self.estimated_wait()) from None
+
+    def check_admission(self, deadline: float) -> None:
+        """Refuse before anything is spent on a request that cannot be answered in time.
+
+        Raises PoolStoppedError, QueueFullError.
+        """
+        if self._is_stopping:
+            raise PoolStoppedError(f"{self.name} is stopping")
+        if self._error is not None and self.state == "failed":
+            raise self._error
+        wait = self.estimated_wait()
+        is_full = len(self._queue) >= self._limits.max_queue_size or (self._slab and not self._slab.num_free)
+        if is_full or wait > deadline - time.monotonic():
+            raise QueueFullError(wait)
+
+    def estimated_wait(self) -> float:
+        """Seconds until an entry that comes now would have its answer, at the rate measured so far."""
+        running = sum(b.num_rows for r in self.replicas for b in r.in_flight)
+        return self._rate.wait(self._queue.cost + running, sum(r.is_serving for r in self.replicas))
+
+    async def infer(
+        self, lease: Lease, params: Mapping[str, Any], deadline: float, batch_key: str = "", cost: int = 1
+    ) -> Result:
+        """Have the picture in `lease` answered; the lease is the pool's from here on.
+
+        `params` go to the model; entries with different `batch_key` never share a batch; `cost` is in rows.
+        Survives the death of workers. Raises DeadlineExceededError, EntryFailedError, PoolStoppedError,
+        LoadFailedError. When the caller is cancelled, a waiting entry is dropped at once; the slot of a running one
+        is free when its worker is done with it.
+        """
+        lease.take()
+        entry = Entry(lease, params, deadline, asyncio.get_running_loop().create_future(), batch_key, cost)
+        if self._is_stopping or self.state == "failed":
+            entry.settle(self._error or PoolStoppedError(f"{self.name} is stopping"))
+        else:
+            self._queue.append(entry)
+            self._assign_batches_to_replicas()
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await entry.future
+        except TimeoutError:
+            raise DeadlineExceededError(f"no answer from {self.name} in time") from None
+        finally:
+            if self._queue.remove(entry):  # cancelled or late while waiting: no worker has it
+                entry.settle(DeadlineExceededError())
+                self._notify()
+
+    # Assignment
+
+    def _assign_batches_to_replicas(self) -> None:
+        """The only place where work is given out."""
+        if self._delay_timer is not None:
+            self._delay_timer.cancel()
+            self._delay_timer = None
+        now = time.monotonic()
+        for entry in self._queue.pop_expired(now):
+            entry.settle(DeadlineExceededError(f"no answer from {self.name} in time"))
+        while (head := self._queue.head()) is not None:
+            supervisor = self._pick(head)
+            if supervisor is None:
+                return
+            due_at = self._queue.batch_due_at(self._limits.max_batch_size, self._limits.max_queue_delay)
+            if due_at > now:
+                loop = asyncio.get_running_loop()
+                self._delay_timer = loop.call_later(due_at - now, self._assign_batches_to_replicas)
+                return
+            supervisor.replica.submit(self._queue.pop_batch(self._limits.max_batch_size))
+            supervisor.watch()
+
+    def _pick(self, head: Entry) -> Supervisor | None:
+        """The replica with the fewest batches in flight; among equals the one that has done the least."""
+        able = [s for s in self._supervisors if s.replica.can_take(head)]
+        return min(able, key=lambda s: (len(s.replica.in_flight), s.replica.num_batches), default=None)
+
+    # What supervisors tell
+
+    def _on_ready(self, ready: Ready) -> Slab:
+        if self._slab is None:
+            limits = self._limits
+            num_slots = (
+                limits.max_queue_size
+                + len(self.replicas) * limits.max_in_flight * limits.max_batch_size
+                + limits.num_extra_slots
+            )
+            self._slab = Slab(num_slots, ready.slot_shape)
+        elif self._slab.slot_shape != tuple(ready.slot_shape):
+            raise ProtocolError(f"slot shape {ready.slot_shape} differs from {self._slab.slot_shape} of the pool")
+        if self._spec is None:
+            self._spec = ready.spec
+        self._error = None
+        self._progress = None
+        asyncio.get_running_loop().call_soon(self._assign_batches_to_replicas)  # READY only after this returned
+        return self._slab
+
+    def _on_progress(self, fields: Mapping[str, Any]) -> None:
+        self._progress = fields
+        log.debug("%s: %s", self.name, fields)
+
+    def _on_done(self, replica: Replica, batch: RunningBatch) -> None:
+        self.counters["batches"] += 1
+        self._rate.observe(batch.num_rows, time.monotonic() - batch.started_at)
+        self._assign_batches_to_replicas()
+        self._notify()
+
+    def _on_load_failed(self, fatal: Fatal) -> None:
+        self._error = LoadFailedError(fatal.code, fatal.reason)
+        log.error("%s cannot be loaded: %s", self.name, self._error)
+
+    def _on_death(self, replica: Replica, death: Death) -> None:
+        """Nobody fails because a worker died: what it had runs again, at the head of the queue and alone."""
+        self.counters[f"deaths_{death.reason.partition(':')[0]}"] += 1
+        replays: list[Entry] = []
+        for batch in death.batches:
+            was_alone = len(death.batches) == 1 and len(batch.entries) == 1
+            for entry in batch.entries:
+                if entry.future.done():  # its client left; nobody waits for the answer
+                    entry.settle(DeadlineExceededError())
+                    continue
+                entry.num_deaths_alone += was_alone and death.is_attributable
+                if entry.num_deaths_alone >= _MAX_DEATHS_ALONE:
+                    self.counters["poison"] += 1
+                    entry.settle(EntryFailedError("image_unprocessable", f"killed its worker twice: {death.reason}"))
+                    continue
+                entry.is_suspect = True
+                entry.num_replays += 1
+                replays.append(entry)
+        self.counters["replays"] += len(replays)
+        self._queue.put_back(replays)
+        self._assign_batches_to_replicas()
+        self._notify()

@@ -1,0 +1,190 @@
+"""A replica: a position in the pool, its state, and the batches its worker is running. Front process.
+
+      BACKOFF ──▶ STARTING ──Ready──▶ READY ──submit──▶ BUSY          DEAD: its process is confirmed gone
+         ▲                              ▲ ◀────Done────── │            STOPPED: by wish, or loading failed too often
+         └──────── DEAD ◀── any state with a process; DRAINING: finishes what it has, takes nothing new
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pool.batching import Entry, Result
+from pool.channel import Channel
+from pool.errors import EntryFailedError
+from pool.placement import Placement
+from pool.protocol import Batch, Done, ProtocolError
+
+log = logging.getLogger(__name__)
+
+
+class State(enum.Enum):
+    """Where a replica is in its life."""
+
+    BACKOFF = "backoff"
+    STARTING = "starting"
+    READY = "ready"
+    BUSY = "busy"
+    DRAINING = "draining"
+    DEAD = "dead"
+    STOPPED = "stopped"
+
+
+_ALLOWED = {
+    State.BACKOFF: {State.STARTING, State.STOPPED},
+    State.STARTING: {State.READY, State.DRAINING, State.DEAD},
+    State.READY: {State.BUSY, State.DRAINING, State.DEAD},
+    State.BUSY: {State.READY, State.DRAINING, State.DEAD},
+    State.DRAINING: {State.DEAD},
+    State.DEAD: {State.BACKOFF, State.STOPPED},
+    State.STOPPED: set[State](),
+}
+
+
+@dataclass(slots=True)
+class RunningBatch:
+    """What a worker was given and has not answered."""
+
+    batch_id: int
+    entries: list[Entry]
+    submitted_at: float
+    started_at: float
+    """When the worker can have begun: at submission, or when the batch before it was done."""
+
+    @property
+    def num_rows(self) -> int:
+        """Cost of all entries."""
+        return sum(entry.cost for entry in self.entries)
+
+    @property
+    def is_suspect(self) -> bool:
+        """It holds one entry that runs alone after a death."""
+        return self.entries[0].is_suspect
+
+
+class Replica:
+    """State and batches in flight of one position. Decides nothing: the pool assigns, the supervisor restarts."""
+
+    def __init__(self, index: int, placement: Placement, max_in_flight: int, on_change: Callable[[], None]) -> None:
+        self.index = index
+        self.placement = placement
+        self.in_flight: deque[RunningBatch] = deque()
+        self.pid: int | None = None
+        self.num_deaths = 0
+        self.num_batches = 0
+        self._max_in_flight = max_in_flight
+        self._on_change = on_change
+        self._state = State.BACKOFF
+        self._channel: Channel | None = None
+        self._batch_ids = itertools.count(1)
+
+    @property
+    def state(self) -> State:
+        """The one state attribute."""
+        return self._state
+
+    @property
+    def is_serving(self) -> bool:
+        """A worker is there and may be given batches."""
+        return self._state in (State.READY, State.BUSY)
+
+    def become(self, state: State) -> None:
+        """Change state; the pool hears of it. Raises RuntimeError for a transition that is not in the table."""
+        if state is self._state:
+            return
+        if state not in _ALLOWED[self._state]:
+            raise RuntimeError(f"replica {self.index}: {self._state.name} to {state.name} is not allowed")
+        level = logging.DEBUG if {state, self._state} == {State.READY, State.BUSY} else logging.INFO
+        log.log(level, "replica %d: %s -> %s", self.index, self._state.value, state.value, extra={"pid": self.pid})
+        self._state = state
+        self._on_change()
+
+    def connect(self, channel: Channel, pid: int) -> None:
+        """A worker fills the position."""
+        self._channel, self.pid = channel, pid
+
+    def disconnect(self) -> list[RunningBatch]:
+        """The worker is confirmed dead. Returns what it left unanswered, oldest first."""
+        self._channel = None
+        self.pid = None
+        orphans = list(self.in_flight)
+        self.in_flight.clear()
+        return orphans
+
+    def can_take(self, entry: Entry) -> bool:
+        """Whether a batch built around `entry` may go here now. A suspect shares a worker with nothing."""
+        if not self.is_serving:
+            return False
+        if not self.in_flight:
+            return True
+        shares = entry.is_suspect or self.in_flight[0].is_suspect
+        return not shares and len(self.in_flight) < self._max_in_flight
+
+    def submit(self, entries: list[Entry]) -> RunningBatch:
+        """Send a batch to the worker; the pixels are in the slots already."""
+        assert self._channel is not None, "only a serving replica is given batches"
+        now = time.monotonic()
+        batch = RunningBatch(next(self._batch_ids), entries, now, now)
+        self.in_flight.append(batch)
+        self._channel.send(Batch(batch.batch_id, [[e.lease.slot, e.lease.nonce, e.params] for e in entries]))
+        self.become(State.BUSY)
+        return batch
+
+    def complete(self, done: Done) -> RunningBatch:
+        """Hand out the answers of the oldest batch. Raises ProtocolError, and frees nothing, if they do not fit it."""
+        if not self.in_flight or self.in_flight[0].batch_id != done.batch_id:
+            raise ProtocolError(f"answers to batch {done.batch_id}, which is not the one running")
+        batch = self.in_flight[0]
+        outcomes = [*_outcomes(batch, done, self.index)]  # all or nothing: a torn message settles no one
+        self.in_flight.popleft()
+        self.num_batches += 1
+        for entry, outcome in zip(batch.entries, outcomes, strict=True):
+            entry.settle(outcome)
+        if self.in_flight:
+            self.in_flight[0].started_at = time.monotonic()
+        elif self._state is State.BUSY:
+            self.become(State.READY)
+        return batch
+
+    def describe(self) -> dict[str, Any]:
+        """What operators see: JSON types."""
+        return {
+            "index": self.index,
+            "device": self.placement.label,
+            "cores": list(self.placement.cores),
+            "state": self._state.value,
+            "pid": self.pid,
+            "in_flight": len(self.in_flight),
+            "batches": self.num_batches,
+            "deaths": self.num_deaths,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Replica {self.index} {self.placement.label} {self._state.name} in_flight={len(self.in_flight)}>"
+
+
+def _outcomes(batch: RunningBatch, done: Done, replica: int) -> list[Result | Exception]:
+    if len(done.results) != len(batch.entries):
+        raise ProtocolError(f"{len(done.results)} answers for {len(batch.entries)} entries")
+    outcomes: list[Result | Exception] = []
+    for entry, (nonce, error, _), payload in zip(batch.entries, done.results, done.payloads, strict=True):
+        if nonce != entry.lease.nonce:
+            raise ProtocolError("an answer to an entry that is not in this batch")
+        if error is not None:
+            code, reason = error
+            outcomes.append(EntryFailedError(str(code), str(reason)))
+            continue
+        timings = {
+            "queue": batch.started_at - entry.queued_at,
+            "infer": float(done.timings.get("infer", done.timings.get("total", 0.0))),
+            "post": float(done.timings.get("post", 0.0)),
+        }
+        outcomes.append(Result(payload, timings, len(batch.entries), entry.num_replays, replica))
+    return outcomes

@@ -1,0 +1,243 @@
+"""Keeps one replica alive: starts its worker, watches it, starts the next. Front process, one coroutine each.
+
+Read `Supervisor.run` from top to bottom: that is the whole life of a replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pool.backoff import Backoff
+from pool.channel import Channel
+from pool.errors import NotEnoughMemoryError
+from pool.launcher import Launcher, LaunchError, WorkerProcess
+from pool.protocol import Done, ExitCode, Fatal, Message, Progress, ProtocolError, Ready, Slab, Stop
+from pool.replica import Replica, RunningBatch, State
+from pool.slab import Slab as SharedSlab
+
+log = logging.getLogger(__name__)
+
+_FAULT_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a worker ended. `is_attributable`: what it was running may have caused it."""
+
+    reason: str
+    is_attributable: bool
+    batches: list[RunningBatch]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What every worker of a pool is started with, and the patience shown to it (float seconds)."""
+
+    factory: str
+    config: Mapping[str, Any]
+    start_timeout: float
+    batch_timeout: float
+    stop_timeout: float
+    max_result_bytes: int
+    max_batch_size: int
+    max_load_failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What the pool wants to hear of."""
+
+    on_ready: Callable[[Ready], SharedSlab]
+    """First word of a loaded worker; gives the slab to map. Raises NotEnoughMemoryError or ProtocolError."""
+    on_done: Callable[[Replica, RunningBatch], None]
+    on_death: Callable[[Replica, Death], None]
+    on_load_failed: Callable[[Fatal], None]
+    on_progress: Callable[[Mapping[str, Any]], None]
+
+
+class Supervisor:
+    """The coroutine and what it needs to know between two events."""
+
+    def __init__(self, replica: Replica, launcher: Launcher, recipe: Recipe, listener: Listener) -> None:
+        self.replica = replica
+        self._launcher = launcher
+        self._recipe = recipe
+        self._listener = listener
+        self._backoff = Backoff()
+        self._stop_wanted = asyncio.Event()
+        self._worker: WorkerProcess | None = None
+        self._channel: Channel | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._kill_reason: str | None = None
+        self._fatal: Fatal | None = None
+        self._num_load_failures = 0
+
+    async def run(self) -> None:
+        """Start workers until the replica is stopped or loading has failed for good."""
+        while await self._wait_out_backoff():
+            self.replica.become(State.STARTING)
+            death = await self._one_life()
+            self.replica.num_deaths += 0 if death.reason == "stopped" else 1
+            self.replica.become(State.DEAD)
+            log.log(
+                logging.INFO if death.reason == "stopped" else logging.WARNING,
+                "replica %d: worker ended: %s", self.replica.index, death.reason,
+            )  # fmt: skip
+            self._listener.on_death(self.replica, death)
+            if self._stop_wanted.is_set() or self._has_failed_for_good():
+                break
+            self._backoff.failed()
+            self.replica.become(State.BACKOFF)
+        self.replica.become(State.STOPPED)
+
+    async def _wait_out_backoff(self) -> bool:
+        """False when the replica was stopped meanwhile."""
+        delay = self._backoff.delay(is_load=self._fatal is not None)
+        if delay > 0 and not self._stop_wanted.is_set():
+            try:
+                await asyncio.wait_for(self._stop_wanted.wait(), delay)
+            except TimeoutError:
+                pass
+        return not self._stop_wanted.is_set()
+
+    async def _one_life(self) -> Death:
+        ours, theirs = socket.socketpair()
+        self._kill_reason = self._fatal = None
+        try:
+            self._worker = await self._launcher.spawn(theirs, self._arguments())
+        except LaunchError as error:
+            ours.close()
+            return Death(f"not_launched: {error}", is_attributable=False, batches=[])
+        limit = self._recipe.max_result_bytes * self._recipe.max_batch_size
+        channel = self._channel = Channel(ours, limit, self._on_message, self._on_violation)
+        self.replica.connect(channel, self._worker.pid)
+        self._arm_timer(self._recipe.start_timeout, "start_timeout")
+        if self._stop_wanted.is_set():
+            self._ask_to_stop()
+        try:
+            code = await asyncio.shield(self._worker.exited)
+        finally:
+            self._disarm_timer()
+        channel.drain()  # what it answered before it died counts
+        channel.close()
+        self._channel = self._worker = None
+        reason, is_attributable = self._explain(code)
+        return Death(reason, is_attributable, self.replica.disconnect())
+
+    def _arguments(self) -> dict[str, Any]:
+        placement = self.replica.placement
+        return {
+            "factory": self._recipe.factory,
+            "config": {**self._recipe.config, "num_threads": placement.num_threads},
+            "device": placement.device,
+            "cores": list(placement.cores),
+            "environment": dict(placement.environment),
+            "max_result_bytes": self._recipe.max_result_bytes,
+        }
+
+    def _on_message(self, message: Message) -> None:
+        match message:
+            case Ready():
+                self._on_ready(message)
+            case Done():
+                self._on_done(message)
+            case Progress():
+                self._listener.on_progress(message.fields)
+            case Fatal():
+                self._fatal = message
+            case _:
+                raise ProtocolError(f"{type(message).__name__} is not for a worker to say")
+
+    def _on_ready(self, ready: Ready) -> None:
+        if self.replica.state is not State.STARTING:
+            if self.replica.state is State.DRAINING:
+                return
+            raise ProtocolError("ready twice")
+        try:
+            slab = self._listener.on_ready(ready)
+        except NotEnoughMemoryError as error:
+            self._fatal = Fatal("not_enough_memory", str(error), permanent=True)
+            self.kill("not_enough_memory")
+            return
+        assert self._channel is not None
+        self._channel.send(Slab(slab.num_slots, list(slab.slot_shape)), slab.descriptor)
+        self._disarm_timer()
+        self._num_load_failures = 0
+        self.replica.become(State.READY)
+
+    def _on_done(self, done: Done) -> None:
+        batch = self.replica.complete(done)
+        self._backoff.progressed()
+        if self.replica.state is not State.DRAINING:  # there the timer is the one that ends the drain
+            self._disarm_timer()
+            self.watch()
+        self._listener.on_done(self.replica, batch)
+
+    def _on_violation(self, error: ProtocolError) -> None:
+        log.error("replica %d: protocol violation: %s", self.replica.index, error)
+        self.kill("protocol_violation")
+
+    def watch(self) -> None:
+        """Time the oldest batch in flight; a worker that takes longer is killed."""
+        if self.replica.in_flight and self._timer is None and self.replica.state is not State.DRAINING:
+            elapsed = time.monotonic() - self.replica.in_flight[0].started_at
+            self._arm_timer(self._recipe.batch_timeout - elapsed, "hang")
+
+    def _arm_timer(self, seconds: float, reason: str) -> None:
+        self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), self.kill, reason)
+
+    def _disarm_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def stop(self) -> None:
+        """Let the worker finish what it has, then end; kill it after `stop_timeout`, or at once while it loads."""
+        if not self._stop_wanted.is_set():
+            self._stop_wanted.set()
+            if self._channel is not None:
+                self._ask_to_stop()
+
+    def _ask_to_stop(self) -> None:
+        assert self._channel is not None
+        is_loading = self.replica.state is State.STARTING
+        self.replica.become(State.DRAINING)
+        self._disarm_timer()
+        if is_loading:  # it would not read its socket before the load is over
+            self.kill("stopped")
+            return
+        self._channel.send(Stop())
+        self._arm_timer(self._recipe.stop_timeout, "stop_timeout")
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL now; the coroutine sees to the rest when the process is confirmed gone."""
+        if self._worker is not None:
+            self._kill_reason = self._kill_reason or reason
+            self._worker.kill()
+
+    def _explain(self, code: int | None) -> tuple[str, bool]:
+        if self._kill_reason == "stopped" or (self._stop_wanted.is_set() and code == ExitCode.ASKED_TO):
+            return "stopped", False
+        if self._kill_reason is not None:
+            return self._kill_reason, self._kill_reason in ("hang", "protocol_violation")
+        if code is None:
+            return "forkserver_died", False
+        if code < 0:
+            return signal.Signals(-code).name.lower(), -code in _FAULT_SIGNALS
+        if code in list(ExitCode):
+            return ExitCode(code).name.lower(), code == ExitCode.DEVICE_FAULT
+        return f"exit_{code}", True
+
+    def _has_failed_for_good(self) -> bool:
+        if self._fatal is None:
+            return False
+        self._num_load_failures += 1
+        self._listener.on_load_failed(self._fatal)
+        return self._fatal.permanent or self._num_load_failures >= self._recipe.max_load_failures

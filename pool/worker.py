@@ -1,0 +1,165 @@
+"""The life of a worker: pin, load, then answer batches one after the other. Runs in the worker process.
+
+Nothing here decides anything: which rows run together, what is retried and when to end is the front's business.
+A worker only ends by itself when it is asked to (`Stop`, or the front's socket closed), when it cannot load,
+or when its device is no longer to be trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import logging
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pool.model import Answers, Factory, Model, Row
+from pool.protocol import (
+    Batch,
+    Done,
+    ExitCode,
+    Fatal,
+    FrameReader,
+    Message,
+    Progress,
+    Ready,
+    Slab,
+    Stop,
+    encode,
+)
+from pool.slab import SlabView
+
+log = logging.getLogger(__name__)
+
+_MAX_REQUEST_BYTES = 64 * 1024 * 1024
+_RECEIVE_BYTES = 256 * 1024
+_MAX_REASON_CHARS = 2000
+
+
+def main(connection: socket.socket, arguments: Mapping[str, Any]) -> int:
+    """Serve until told to stop; returns the exit code."""
+    faulthandler.enable()
+    _prefer_as_oom_victim()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a signal to the whole group is for the front to act on
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        model, seconds = _load(connection, arguments)
+    except (BrokenPipeError, ConnectionResetError):
+        return ExitCode.ASKED_TO
+    except Exception as error:  # noqa: BLE001  border: whatever a factory raises is reported
+        traceback.print_exc()
+        code = getattr(error, "code", None)
+        permanent = bool(getattr(error, "permanent", False))
+        _send(connection, Fatal(code if isinstance(code, str) else "load_failed", _reason(error), permanent))
+        return ExitCode.LOAD_FAILED
+    try:
+        _send(connection, Ready(dict(model.spec), list(model.slot_shape), seconds))
+        _Server(connection, model, arguments["max_result_bytes"]).run()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the front is gone
+    return ExitCode.ASKED_TO
+
+
+def _prefer_as_oom_victim() -> None:
+    with contextlib.suppress(OSError):  # read-only /proc: the kernel's own choice has to do
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _load(connection: socket.socket, arguments: Mapping[str, Any]) -> tuple[Model, float]:
+    """Pin first: a library starts its threads, and CUDA looks for devices, only once."""
+    os.environ.update(arguments["environment"])
+    if arguments["cores"]:
+        try:
+            os.sched_setaffinity(0, arguments["cores"])
+        except OSError as error:  # a core went offline or is forbidden: slower, not broken
+            log.warning("cannot pin to cores %s: %s", arguments["cores"], error.strerror)
+    started = time.monotonic()
+    module, _, name = arguments["factory"].partition(":")
+    factory: Factory = getattr(importlib.import_module(module), name)
+
+    def report(fields: Mapping[str, Any]) -> None:
+        _send(connection, Progress(dict(fields)))
+
+    model = factory(arguments["config"], arguments["device"], report)
+    return model, time.monotonic() - started
+
+
+def _send(connection: socket.socket, message: Message) -> None:
+    connection.sendall(encode(message))
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:_MAX_REASON_CHARS]
+
+
+class _Server:
+    def __init__(self, connection: socket.socket, model: Model, max_result_bytes: int) -> None:
+        self._connection = connection
+        self._model = model
+        self._max_result_bytes = max_result_bytes
+        self._slab: SlabView | None = None
+
+    def run(self) -> None:
+        for message in self._messages():
+            match message:
+                case Batch():
+                    _send(self._connection, self._answer(message))
+                case Stop():
+                    return
+
+    def _messages(self) -> Iterator[Message]:
+        reader = FrameReader(_MAX_REQUEST_BYTES)
+        while True:
+            chunk, descriptors, _, _ = socket.recv_fds(self._connection, _RECEIVE_BYTES, 1)
+            if not chunk:
+                return
+            for message in reader.feed(chunk):
+                if isinstance(message, Slab):
+                    self._slab = SlabView(descriptors.pop(), message.num_slots, message.slot_shape)
+                else:
+                    yield message
+
+    def _answer(self, batch: Batch) -> Done:
+        assert self._slab is not None, "the slab comes before the first batch"
+        started = time.monotonic()
+        rows = [Row(self._slab.pixels(slot, nonce), params) for slot, nonce, params in batch.rows]
+        fragments, timings = _infer(self._model, rows)
+        results, payloads = [], []
+        for (_, nonce, _), fragment in zip(batch.rows, fragments, strict=True):
+            payload, error = self._encode_row(fragment)
+            results.append([nonce, error, len(payload)])
+            payloads.append(payload)
+        return Done(batch.batch_id, results, {**timings, "total": time.monotonic() - started}, payloads)
+
+    def _encode_row(self, fragment: bytes | Exception) -> tuple[bytes, list[str] | None]:
+        if isinstance(fragment, Exception):
+            code = getattr(fragment, "code", None)
+            return b"", [code if isinstance(code, str) else "internal", _reason(fragment)]
+        if len(fragment) > self._max_result_bytes:
+            return b"", ["result_too_large", f"{len(fragment)} bytes"]
+        return fragment, None
+
+
+def _infer(model: Model, rows: Sequence[Row]) -> tuple[Sequence[bytes | Exception], Mapping[str, float]]:
+    """All rows at once; if that raises, one by one, so that only the culprit fails."""
+    try:
+        answers: Answers = model.infer(rows)
+        if len(answers.fragments) != len(rows):
+            raise RuntimeError(f"{len(answers.fragments)} answers for {len(rows)} rows")
+        return answers.fragments, answers.timings
+    except Exception as error:  # noqa: BLE001  border: whatever a model raises is one entry's error
+        traceback.print_exc()
+        if len(rows) == 1:
+            return [error], {}
+    fragments: list[bytes | Exception] = []
+    for row in rows:
+        answered, _ = _infer(model, [row])
+        fragments.extend(answered)
+    return fragments, {}

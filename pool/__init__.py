@@ -1,14 +1,14 @@
 """A supervised pool of model processes behind one shared-memory slab. Knows neither HTTP nor any model.
 
-      front process                                   │ border │   worker process, one model, pinned
-                                                      │        │
-      lease() ──▶ slot ◀── pixels written by caller   │ memfd  │   SlabView.pixels(slot, nonce)
-      infer() ──▶ RequestQueue ──▶ Replica.submit ────┼─Batch──┼──▶ worker: Model.infer(rows)
-                     ▲                                │        │        │
-                     │ put_back (a worker died)       │        │        ▼
-      Result  ◀── Entry.settle ◀── Replica.complete ◀─┼─Done───┼──── fragments
-                                                      │        │
-      Supervisor: one coroutine per replica ── Launcher ──▶ forkserver ──fork──▶ worker
+front process                                   │ border │   worker process, one model, pinned
+                                                │        │
+lease() ──▶ slot ◀── pixels written by caller   │ memfd  │   SlabView.pixels(slot, nonce)
+infer() ──▶ RequestQueue ──▶ Replica.submit ────┼─Batch──┼──▶ worker: Model.infer(rows)
+               ▲                                │        │        │
+               │ put_back (a worker died)       │        │        ▼
+Result  ◀── Entry.settle ◀── Replica.complete ◀─┼─Done───┼──── fragments
+                                                │        │
+Supervisor: one coroutine per replica ── Launcher ──▶ forkserver ──fork──▶ worker
 """
 
 from pool.batching import Result

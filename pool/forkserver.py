@@ -95,7 +95,9 @@ def _become_worker(
     try:
         die_with_parent(parent_pid)
         for key in list(selector.get_map().values()):
-            os.close(key.fd)  # a sibling's pidfd or the control socket: nothing of the front may stay open here
+            os.close(
+                key.fd
+            )  # a sibling's pidfd or the control socket: nothing of the front may stay open here
         control.detach()
         selector.close()
         from pool import worker
@@ -129,5 +131,3 @@ def spawn_arguments(control_descriptor: int, preload: list[str]) -> list[str]:
         f"main({control_descriptor}, {os.getpid()}, {preload!r})"
     )
     return [sys.executable, "-c", code]
-
-

@@ -60,7 +60,8 @@ def place(
     spots = [device for device in devices for _ in range(num_replicas)]
     shares = _split(cores, len(spots))
     return tuple(
-        _placement(device, share, num_threads or len(share)) for device, share in zip(spots, shares, strict=True)
+        _placement(device, share, num_threads or len(share))
+        for device, share in zip(spots, shares, strict=True)
     )
 
 

@@ -90,7 +90,9 @@ class Pool:
             max_batch_size=limits.max_batch_size,
             max_load_failures=limits.max_load_failures,
         )
-        listener = Listener(self._on_ready, self._on_done, self._on_death, self._on_load_failed, self._on_progress)
+        listener = Listener(
+            self._on_ready, self._on_done, self._on_death, self._on_load_failed, self._on_progress
+        )
         self._supervisors = [
             Supervisor(Replica(i, placement, limits.max_in_flight, self._notify), launcher, recipe, listener)
             for i, placement in enumerate(placements)
@@ -206,7 +208,9 @@ class Pool:
             supervisor.stop()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        self._fail_queued(PoolStoppedError(f"{self.name} is stopping"))  # from a worker that died while it drained
+        self._fail_queued(
+            PoolStoppedError(f"{self.name} is stopping")
+        )  # from a worker that died while it drained
         if self._slab is not None and self._slab.descriptor >= 0:
             self._slab.close()
 
@@ -316,12 +320,16 @@ class Pool:
             )
             self._slab = Slab(num_slots, ready.slot_shape)
         elif self._slab.slot_shape != tuple(ready.slot_shape):
-            raise ProtocolError(f"slot shape {ready.slot_shape} differs from {self._slab.slot_shape} of the pool")
+            raise ProtocolError(
+                f"slot shape {ready.slot_shape} differs from {self._slab.slot_shape} of the pool"
+            )
         if self._spec is None:
             self._spec = ready.spec
         self._error = None
         self._progress = None
-        asyncio.get_running_loop().call_soon(self._assign_batches_to_replicas)  # READY only after this returned
+        asyncio.get_running_loop().call_soon(
+            self._assign_batches_to_replicas
+        )  # READY only after this returned
         return self._slab
 
     def _on_progress(self, fields: Mapping[str, Any]) -> None:
@@ -351,7 +359,9 @@ class Pool:
                 entry.num_deaths_alone += was_alone and death.is_attributable
                 if entry.num_deaths_alone >= _MAX_DEATHS_ALONE:
                     self.counters["poison"] += 1
-                    entry.settle(EntryFailedError("image_unprocessable", f"killed its worker twice: {death.reason}"))
+                    entry.settle(
+                        EntryFailedError("image_unprocessable", f"killed its worker twice: {death.reason}")
+                    )
                     continue
                 entry.is_suspect = True
                 entry.num_replays += 1

@@ -1,8 +1,8 @@
 """A replica: a position in the pool, its state, and the batches its worker is running. Front process.
 
-      BACKOFF ──▶ STARTING ──Ready──▶ READY ──submit──▶ BUSY          DEAD: its process is confirmed gone
-         ▲                              ▲ ◀────Done────── │            STOPPED: by wish, or loading failed too often
-         └──────── DEAD ◀── any state with a process; DRAINING: finishes what it has, takes nothing new
+BACKOFF ──▶ STARTING ──Ready──▶ READY ──submit──▶ BUSY      DEAD: its process is confirmed gone
+   ▲                              ▲ ◀────Done────── │        STOPPED: by wish, or loading failed too often
+   └────────── DEAD ◀── any state with a process             DRAINING: finishes what it has, takes nothing new
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class RunningBatch:
 class Replica:
     """State and batches in flight of one position. Decides nothing: the pool assigns, the supervisor restarts."""
 
-    def __init__(self, index: int, placement: Placement, max_in_flight: int, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, index: int, placement: Placement, max_in_flight: int, on_change: Callable[[], None]
+    ) -> None:
         self.index = index
         self.placement = placement
         self.in_flight: deque[RunningBatch] = deque()
@@ -102,7 +104,9 @@ class Replica:
         if state not in _ALLOWED[self._state]:
             raise RuntimeError(f"replica {self.index}: {self._state.name} to {state.name} is not allowed")
         level = logging.DEBUG if {state, self._state} == {State.READY, State.BUSY} else logging.INFO
-        log.log(level, "replica %d: %s -> %s", self.index, self._state.value, state.value, extra={"pid": self.pid})
+        log.log(
+            level, "replica %d: %s -> %s", self.index, self._state.value, state.value, extra={"pid": self.pid}
+        )
         self._state = state
         self._on_change()
 

@@ -103,7 +103,9 @@ class Lease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
     def __repr__(self) -> str:
@@ -133,7 +135,9 @@ class Slab:
             self._memory = mmap.mmap(self.descriptor, self._geometry.size)
         except OSError as error:
             os.close(self.descriptor)
-            raise NotEnoughMemoryError(f"cannot allocate {self._geometry.size} bytes: {error.strerror}") from error
+            raise NotEnoughMemoryError(
+                f"cannot allocate {self._geometry.size} bytes: {error.strerror}"
+            ) from error
         self._nonces = self._geometry.nonces(self._memory)
         self._free = list(range(num_slots))  # last in, first out: the slot used last is warm in the cache
 

@@ -6,6 +6,7 @@ Read `Supervisor.run` from top to bottom: that is the whole life of a replica.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -101,10 +102,8 @@ class Supervisor:
         """False when the replica was stopped meanwhile."""
         delay = self._backoff.delay(is_load=self._fatal is not None)
         if delay > 0 and not self._stop_wanted.is_set():
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_wanted.wait(), delay)
-            except TimeoutError:
-                pass
         return not self._stop_wanted.is_set()
 
     async def _one_life(self) -> Death:

@@ -58,7 +58,12 @@ class Fake:
     def infer(self, rows: Sequence[Row]) -> Answers:
         started = time.monotonic()
         if path := self._config.get("log"):
-            line = json.dumps({"keys": [r.params.get("key", "") for r in rows], "names": [r.params.get("name") for r in rows]})
+            line = json.dumps(
+                {
+                    "keys": [r.params.get("key", "") for r in rows],
+                    "names": [r.params.get("name") for r in rows],
+                }
+            )
             with Path(path).open("a") as file:
                 file.write(line + "\n")
         time.sleep(self._config.get("seconds", 0.0))
@@ -89,7 +94,9 @@ class Fake:
         if do == "sleep":
             time.sleep(row.params["seconds"])
         crc = zlib.crc32(row.pixels.tobytes())
-        return json.dumps({"crc": crc, "rows": batch_size, "pid": os.getpid(), "writable": row.pixels.flags.writeable}).encode()
+        return json.dumps(
+            {"crc": crc, "rows": batch_size, "pid": os.getpid(), "writable": row.pixels.flags.writeable}
+        ).encode()
 
 
 def load(config: Mapping[str, Any], device: str, progress: Progress) -> Fake:
@@ -135,13 +142,13 @@ _GARBAGE = {
 
 def _own_socket() -> socket.socket:
     """A worker has exactly one."""
-    (number,) = [int(n) for n in os.listdir("/proc/self/fd") if _is_socket(f"/proc/self/fd/{n}")]
+    (number,) = [int(path.name) for path in Path("/proc/self/fd").iterdir() if _is_socket(path)]
     return socket.socket(fileno=os.dup(number))
 
 
-def _is_socket(path: str) -> bool:
+def _is_socket(path: Path) -> bool:
     try:
-        return stat.S_ISSOCK(os.stat(path).st_mode)
+        return stat.S_ISSOCK(path.stat().st_mode)
     except FileNotFoundError:  # the descriptor that lists the folder
         return False
 

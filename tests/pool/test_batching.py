@@ -17,7 +17,9 @@ def slab() -> Iterator[Slab]:
     slab.close()
 
 
-def make(slab: Slab, name: str, key: str = "", cost: int = 1, deadline: float = 1e9, queued_at: float = 0.0) -> Entry:
+def make(
+    slab: Slab, name: str, key: str = "", cost: int = 1, deadline: float = 1e9, queued_at: float = 0.0
+) -> Entry:
     lease = slab.lease()
     lease.take()
     future = asyncio.get_running_loop().create_future()

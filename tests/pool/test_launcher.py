@@ -63,7 +63,9 @@ async def test_a_killed_forkserver_is_survived(make_pool: MakePool, launcher: La
     await until(lambda: any(r.in_flight for r in pool.replicas))
     os.kill(forkserver, signal.SIGKILL)
     results = await asyncio.gather(*tasks)
-    assert [json.loads(r.payload)["crc"] for r in results] == [zlib.crc32(picture(i).tobytes()) for i in range(12)]
+    assert [json.loads(r.payload)["crc"] for r in results] == [
+        zlib.crc32(picture(i).tobytes()) for i in range(12)
+    ]
     assert launcher.pid not in (None, forkserver)
     assert sum(n for reason, n in pool.counters.items() if reason.startswith("deaths_")) == 2
 
@@ -71,7 +73,8 @@ async def test_a_killed_forkserver_is_survived(make_pool: MakePool, launcher: La
 async def test_a_worker_holds_no_descriptor_of_the_front_or_of_its_siblings(make_pool: MakePool) -> None:
     pool = await make_pool(3)
     for replica in pool.replicas:
-        links = [os.readlink(f"/proc/{replica.pid}/fd/{n}") for n in os.listdir(f"/proc/{replica.pid}/fd") if int(n) > 2]
+        descriptors = Path(f"/proc/{replica.pid}/fd").iterdir()
+        links = [str(path.readlink()) for path in descriptors if int(path.name) > 2]
         sockets = [link for link in links if link.startswith("socket:")]
         assert len(sockets) == 1, links
         assert not any("pidfd" in link for link in links), links

@@ -7,7 +7,9 @@ from pool.memory import available_memory
 GIB = 1 << 30
 
 
-def machine(folder: Path, available: int, limit: str | None, current: int = 0, inactive_file: int = 0) -> tuple[Path, Path]:
+def machine(
+    folder: Path, available: int, limit: str | None, current: int = 0, inactive_file: int = 0
+) -> tuple[Path, Path]:
     meminfo = folder / "meminfo"
     meminfo.write_text(f"MemTotal: 99 kB\nMemAvailable:   {available // 1024} kB\n")
     if limit is not None:

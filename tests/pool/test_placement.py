@@ -30,7 +30,12 @@ def test_every_gpu_gets_one_replica_that_sees_only_its_own() -> None:
 
 
 def test_a_number_of_replicas_is_per_gpu() -> None:
-    assert [p.label for p in place(["cuda:0", "cuda:1"], 2, range(4))] == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
+    assert [p.label for p in place(["cuda:0", "cuda:1"], 2, range(4))] == [
+        "cuda:0",
+        "cuda:0",
+        "cuda:1",
+        "cuda:1",
+    ]
 
 
 def test_more_replicas_than_cores_are_dealt_round() -> None:
@@ -45,8 +50,10 @@ def test_threads_can_be_set() -> None:
     ("devices", "num_replicas", "cores", "num_threads"),
     [([], 1, [0], 1), (["cpu"], 1, [], 1), (["cpu"], 0, [0], 1), (["cpu"], 1, [0], 0)],
 )
-def test_nonsense_is_refused(devices: list[str], num_replicas: int, cores: list[int], num_threads: int) -> None:
-    with pytest.raises(ValueError, match="device|counted"):
+def test_nonsense_is_refused(
+    devices: list[str], num_replicas: int, cores: list[int], num_threads: int
+) -> None:
+    with pytest.raises(ValueError, match=r"device|counted"):
         place(devices, num_replicas, cores, num_threads)
 
 

@@ -41,7 +41,9 @@ async def test_a_request_is_answered_for_its_own_picture(make_pool: MakePool) ->
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 2])
-async def test_every_one_of_many_is_answered_for_its_own_picture(make_pool: MakePool, max_in_flight: int) -> None:
+async def test_every_one_of_many_is_answered_for_its_own_picture(
+    make_pool: MakePool, max_in_flight: int
+) -> None:
     pool = await make_pool(2, limits=Limits(max_batch_size=4, max_in_flight=max_in_flight), seconds=0.002)
     results = await asyncio.gather(*(ask(pool, i) for i in range(100)))
     assert [json.loads(r.payload)["crc"] for r in results] == [crc(i) for i in range(100)]
@@ -73,7 +75,9 @@ async def test_a_short_batch_is_held_back_only_for_the_queue_delay(make_pool: Ma
     assert all(r.timings["queue"] < 0.15 for r in full)
 
 
-async def test_entries_with_different_batch_keys_never_share_a_batch(make_pool: MakePool, tmp_path: Path) -> None:
+async def test_entries_with_different_batch_keys_never_share_a_batch(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     pool = await make_pool(log=str(log), seconds=0.02)
     await asyncio.gather(*(ask(pool, i, key=f"k{i % 3}", batch_key=f"k{i % 3}") for i in range(30)))
@@ -112,7 +116,10 @@ async def test_a_model_chooses_the_word_its_caller_gets(make_pool: MakePool) -> 
 async def test_a_result_over_the_limit_fails_alone(make_pool: MakePool) -> None:
     pool = await make_pool(limits=Limits(max_result_bytes=1_000_000), seconds=0.02)
     large, too_large, normal = await asyncio.gather(
-        ask(pool, do="large", size=900_000), ask(pool, do="large", size=1_100_000), ask(pool, 5), return_exceptions=True
+        ask(pool, do="large", size=900_000),
+        ask(pool, do="large", size=1_100_000),
+        ask(pool, 5),
+        return_exceptions=True,
     )
     assert not isinstance(large, BaseException)
     assert len(large.payload) > 900_000
@@ -158,14 +165,17 @@ async def test_after_a_death_what_was_in_flight_runs_alone(make_pool: MakePool, 
     await until(lambda: bool(pool.replicas[0].in_flight))
     names = range(1, 6)
     rest = [
-        asyncio.create_task(ask(pool, i, name=i, do="die_once" if i == 2 else None, marker=str(marker))) for i in names
+        asyncio.create_task(ask(pool, i, name=i, do="die_once" if i == 2 else None, marker=str(marker)))
+        for i in names
     ]
     await asyncio.gather(first, *rest)
     batches = [json.loads(line)["names"] for line in log.read_text().splitlines()]
     assert batches == [[0], [1, 2, 3, 4, 5], [1], [2], [3], [4], [5]]
 
 
-async def test_an_input_that_kills_twice_alone_is_condemned_and_its_batch_mates_are_not(make_pool: MakePool) -> None:
+async def test_an_input_that_kills_twice_alone_is_condemned_and_its_batch_mates_are_not(
+    make_pool: MakePool,
+) -> None:
     pool = await make_pool(seconds=0.02)
     tasks = [asyncio.create_task(ask(pool, i, do="segfault" if i == 4 else None)) for i in range(8)]
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -186,7 +196,9 @@ async def test_a_plain_sigkill_condemns_nobody(make_pool: MakePool) -> None:
     assert (await task).num_replays == 3
 
 
-async def test_a_hanging_worker_is_killed_and_its_batch_mates_answered(make_pool: MakePool, tmp_path: Path) -> None:
+async def test_a_hanging_worker_is_killed_and_its_batch_mates_answered(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
     limits = Limits(batch_timeout=0.4)
     pool = await make_pool(limits=limits, seconds=0.02)
     tasks = [asyncio.create_task(ask(pool, i, do="hang" if i == 2 else None)) for i in range(4)]
@@ -207,7 +219,9 @@ async def test_a_stopped_process_is_found_and_replaced(make_pool: MakePool) -> N
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 2])
-async def test_the_second_batch_is_not_timed_while_the_first_runs(make_pool: MakePool, max_in_flight: int) -> None:
+async def test_the_second_batch_is_not_timed_while_the_first_runs(
+    make_pool: MakePool, max_in_flight: int
+) -> None:
     limits = Limits(batch_timeout=1.0, max_batch_size=1, max_in_flight=max_in_flight)
     pool = await make_pool(limits=limits, seconds=0.4)
     await asyncio.gather(*(ask(pool, i) for i in range(6)))

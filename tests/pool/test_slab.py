@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import mmap
 import os
 
@@ -78,7 +79,7 @@ def test_slots_lie_on_pages_and_do_not_overlap() -> None:
     slab = Slab(5, (33, 7, 3))
     addresses = sorted(slab.lease().pixels.__array_interface__["data"][0] for _ in range(5))
     assert all(address % mmap.PAGESIZE == 0 for address in addresses)
-    assert all(b - a >= 33 * 7 * 3 for a, b in zip(addresses, addresses[1:], strict=False))
+    assert all(b - a >= 33 * 7 * 3 for a, b in itertools.pairwise(addresses))
     slab.close()
 
 

@@ -29,7 +29,9 @@ async def test_a_worker_that_talks_nonsense_is_replaced_and_its_entry_answered(
     assert result.num_replays == 1
 
 
-async def test_an_input_answered_with_nonsense_twice_alone_is_given_up(make_pool: MakePool, tmp_path: Path) -> None:
+async def test_an_input_answered_with_nonsense_twice_alone_is_given_up(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
     pool = await make_pool(
         factory="tests.pool.fakes:load_garbles", garbage="noise", num_times=9, folder=str(tmp_path)
     )

@@ -1,0 +1,102 @@
+"""A raw HTTP/1.1 client that costs next to nothing, so that a bench measures the server and not its generator."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Status, lower-cased headers and body of one response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Connection(asyncio.Protocol):
+    """One kept-alive connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._reply: asyncio.Future[Reply] | None = None
+        self._head: tuple[int, dict[str, str], int, int] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    async def send(self, request: bytes) -> Reply:
+        """Raises ConnectionError when the server closes instead of answering."""
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError("the connection is closed")
+        self._reply = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._reply
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._head is None:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            first, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
+            headers = {
+                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+            }
+            self._head = (int(first.split()[1]), headers, end + 4, int(headers.get("content-length", "0")))
+        status, headers, start, length = self._head
+        if len(self._buffer) < start + length:
+            return
+        reply = Reply(status, headers, bytes(self._buffer[start : start + length]))
+        del self._buffer[: start + length]
+        self._head = None
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(ConnectionResetError("the server closed the connection"))
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def connect(url: str) -> Connection:
+    """A connection to the host and port of `url`."""
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(Connection, parts.hostname or "127.0.0.1", parts.port or 80)
+    return connection
+
+
+def build_request(
+    url: str, model: str, jpeg: bytes, form: str = "raw", options: Mapping[str, object] | None = None
+) -> bytes:
+    """The bytes of one inference request. `form` is ``raw`` or ``json``; `options` are the request's parameters."""
+    host = urlsplit(url).netloc
+    options = dict(options or {})
+    if form == "raw":
+        path = "/inference?" + urlencode({"model_id": model, **options})
+        kind, body = "image/jpeg", jpeg
+    elif form == "json":
+        fields: dict[str, object] = {"model_id": model, "image_base64": base64.b64encode(jpeg).decode()}
+        if "prompt" in options:
+            fields["prompt"] = options.pop("prompt")
+        if options:
+            fields["parameters"] = options
+        path, kind, body = "/inference", "application/json", json.dumps(fields).encode()
+    else:
+        raise ValueError(f"unknown form {form!r}")
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

@@ -23,8 +23,9 @@ from pool.errors import (
     QueueFullError,
 )
 from pool.launcher import Launcher
+from pool.limits import Limits
 from pool.placement import Placement, place, usable_cores
-from pool.pool import Limits, Pool
+from pool.pool import Pool
 from pool.slab import Lease
 
 __all__ = [

@@ -6,6 +6,7 @@ blocks its caller while it preloads, and exists once per process where model fam
 
     front ── {"worker": 7, "arguments": {...}} + worker's socket ──▶ forkserver ── fork ──▶ worker 7
     front ◀── {"worker": 7, "pid": 123} + pidfd ── forkserver
+    front ◀── {"worker": 7, "error": "why"} ── forkserver             (instead of a pid: none was started)
     front ◀── {"worker": 7, "exit_code": -9} ── forkserver            (after the pidfd told of the death)
 
 The forkserver ends when the front closes its socket or dies; workers end with the forkserver.
@@ -14,6 +15,7 @@ The forkserver ends when the front closes its socket or dies; workers end with t
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -57,18 +59,32 @@ class Forkserver:
         if not request:
             return False
         fields = json.loads(request)
-        worker_socket = socket.socket(fileno=descriptors[0])
-        sys.stdout.flush()
-        sys.stderr.flush()
-        forkserver_pid = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _become_worker(self._control, self._selector, worker_socket, forkserver_pid, fields["arguments"])
-        worker_socket.close()
-        pidfd = os.pidfd_open(pid)  # ours to reap, so the number cannot have been used again
+        try:
+            pid, pidfd = self._fork(descriptors, fields["arguments"])
+        except OSError as error:  # no process or descriptor to be had: this one fails, its siblings live on
+            self._tell({"worker": fields["worker"], "error": str(error.strerror)}, [])
+            return True
         self._selector.register(pidfd, selectors.EVENT_READ, (fields["worker"], pid))
         self._tell({"worker": fields["worker"], "pid": pid}, [pidfd])
         return True
+
+    def _fork(self, descriptors: list[int], arguments: dict[str, Any]) -> tuple[int, int]:
+        """Process id and pidfd of a new worker. Raises OSError, and leaves none behind."""
+        if not descriptors:  # the kernel drops them silently when there is no number left
+            raise OSError(errno.EMFILE, "no descriptor left in the forkserver")
+        with socket.socket(fileno=descriptors[0]) as worker_socket:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            forkserver_pid = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                _become_worker(self._control, self._selector, worker_socket, forkserver_pid, arguments)
+        try:
+            return pid, os.pidfd_open(pid)  # ours to reap, so the number cannot have been used again
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
 
     def _report_exit(self, pidfd: int, worker: int, pid: int) -> None:
         self._selector.unregister(pidfd)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class LaunchError(PoolError):
-    """The forkserver died before the worker was there."""
+    """No worker was started: the forkserver died, or it or the front is short of descriptors or processes."""
 
 
 class WorkerProcess:
@@ -34,6 +34,7 @@ class WorkerProcess:
         self.exited: asyncio.Future[int | None] = loop.create_future()
         """Result: the exit code (negative: a signal), or None when the forkserver took it along."""
         self._code_timer: asyncio.TimerHandle | None = None
+        self._is_orphan = False
         loop.add_reader(pidfd, self._on_death)
 
     def kill(self) -> None:
@@ -45,13 +46,15 @@ class WorkerProcess:
     def report_exit_code(self, code: int | None) -> None:
         """The forkserver reaped it (or is gone, with None)."""
         if code is None and self._pidfd >= 0:
-            return  # the forkserver died first; the pidfd will tell when this one is gone too
+            self._is_orphan = True  # the forkserver died first; the pidfd will tell when this one is gone too
+            return
         self._settle(code)
 
     def _on_death(self) -> None:
         self._close()
         # the exit code follows from the forkserver; if that one is dead as well there is none to come
-        self._code_timer = asyncio.get_running_loop().call_later(1.0, self._settle, None)
+        patience = 0.0 if self._is_orphan else 1.0
+        self._code_timer = asyncio.get_running_loop().call_later(patience, self._settle, None)
 
     def _settle(self, code: int | None) -> None:
         self._close()
@@ -87,20 +90,20 @@ class Launcher:
 
     async def spawn(self, worker_socket: socket.socket, arguments: Mapping[str, Any]) -> WorkerProcess:
         """Fork one worker that owns `worker_socket` (closed here). Raises LaunchError."""
-        if self._control is None:
-            self._start()
-        assert self._control is not None
         number = next(self._numbers)
+        with worker_socket:
+            request = json.dumps({"worker": number, "arguments": dict(arguments)}).encode()
+            if len(request) > forkserver.MAX_REQUEST_BYTES:  # cut in two it would end the forkserver
+                raise LaunchError(f"a worker's arguments of {len(request)} bytes are too large")
+            try:
+                if self._control is None:
+                    self._start()
+                assert self._control is not None
+                socket.send_fds(self._control, [request], [worker_socket.fileno()])
+            except OSError as error:
+                raise LaunchError(f"the forkserver does not take requests: {error.strerror}") from error
         future: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        request = json.dumps({"worker": number, "arguments": dict(arguments)}).encode()
-        try:
-            socket.send_fds(self._control, [request], [worker_socket.fileno()])
-        except OSError as error:
-            del self._waiting[number]
-            raise LaunchError(f"the forkserver does not take requests: {error.strerror}") from error
-        finally:
-            worker_socket.close()
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -109,13 +112,15 @@ class Launcher:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with contextlib.ExitStack() as on_error, theirs:
+            on_error.callback(ours.close)
             self._process = subprocess.Popen(
                 forkserver.spawn_arguments(theirs.fileno(), self._preload),
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **self._environment},
                 stdin=subprocess.DEVNULL,
             )
+            on_error.pop_all()
         ours.setblocking(False)
         self._control = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable)
@@ -134,7 +139,11 @@ class Launcher:
             return
         fields = json.loads(message)
         number = fields["worker"]
-        if "pid" in fields:
+        if "error" in fields:
+            self._waiting.pop(number).set_exception(LaunchError(fields["error"]))
+        elif "pid" in fields and not descriptors:  # its socket closes with the launch, which ends it
+            self._waiting.pop(number).set_exception(LaunchError("no descriptor left in the front"))
+        elif "pid" in fields:
             worker = self._alive[number] = WorkerProcess(fields["pid"], descriptors[0])
             self._waiting.pop(number).set_result(worker)
         elif worker_gone := self._alive.pop(number, None):

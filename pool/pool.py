@@ -7,50 +7,34 @@ first and its last line nothing else can happen, so there is no state to lock.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pool.batching import Entry, RequestQueue, Result
+from pool.death import Death
 from pool.errors import (
     DeadlineExceededError,
-    EntryFailedError,
     LoadFailedError,
     ModelLoadingError,
     PoolStoppedError,
     QueueFullError,
 )
 from pool.launcher import Launcher
+from pool.limits import Limits
 from pool.placement import Placement
 from pool.protocol import Fatal, ProtocolError, Ready
 from pool.rate import DrainRate
+from pool.replay import judge
 from pool.replica import Replica, RunningBatch, State
 from pool.slab import Lease, Slab
-from pool.supervisor import Death, Listener, Recipe, Supervisor
+from pool.supervisor import Listener, Recipe, Supervisor
 
 log = logging.getLogger(__name__)
-
-_MAX_DEATHS_ALONE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a pool allows itself. Durations in float seconds, sizes in bytes."""
-
-    max_batch_size: int = 8
-    max_queue_delay: float = 0.0
-    max_queue_size: int = 128
-    max_in_flight: int = 1
-    num_extra_slots: int = 8
-    """Slots beyond queue and batches: pictures being decoded."""
-    start_timeout: float = 600.0
-    batch_timeout: float = 30.0
-    stop_timeout: float = 5.0
-    max_result_bytes: int = 16 * 1024 * 1024
-    max_load_failures: int = 3
 
 
 class Pool:
@@ -73,6 +57,7 @@ class Pool:
         self._queue = RequestQueue()
         self._rate = DrainRate()
         self._slab: Slab | None = None
+        self._slab_lock = asyncio.Lock()
         self._spec: Mapping[str, Any] | None = None
         self._progress: Mapping[str, Any] | None = None
         self._error: LoadFailedError | None = None
@@ -211,8 +196,9 @@ class Pool:
         self._fail_queued(
             PoolStoppedError(f"{self.name} is stopping")
         )  # from a worker that died while it drained
-        if self._slab is not None and self._slab.descriptor >= 0:
-            self._slab.close()
+        if self._slab is not None:
+            descriptor, self._slab = self._slab.detach(), None  # who keeps the pool does not keep the memory
+            await asyncio.to_thread(os.close, descriptor)
 
     def _fail_queued(self, error: Exception) -> None:
         for entry in list(self._queue):
@@ -260,10 +246,15 @@ class Pool:
         """Have the picture in `lease` answered; the lease is the pool's from here on.
 
         `params` go to the model; entries with different `batch_key` never share a batch; `cost` is in rows.
-        Survives the death of workers. Raises DeadlineExceededError, EntryFailedError, PoolStoppedError,
-        LoadFailedError. When the caller is cancelled, a waiting entry is dropped at once; the slot of a running one
-        is free when its worker is done with it.
+        Survives the death of workers. Raises ValueError or TypeError, and leaves the lease with the caller, for
+        `params` that are not JSON (NaN included) or a cost below 1; and DeadlineExceededError, EntryFailedError,
+        PoolStoppedError, LoadFailedError. When the caller is cancelled, a waiting entry is dropped at once; the slot
+        of a running one is free when its worker is done with it.
         """
+        if cost < 1:  # it would never fill a batch
+            raise ValueError(f"cost is counted from 1, not {cost}")
+        params = dict(params)
+        json.dumps(params, allow_nan=False)  # fails this caller; when a batch is sent it would fail others
         lease.take()
         entry = Entry(lease, params, deadline, asyncio.get_running_loop().create_future(), batch_key, cost)
         if self._is_stopping or self.state == "failed":
@@ -310,16 +301,12 @@ class Pool:
 
     # What supervisors tell
 
-    def _on_ready(self, ready: Ready) -> Slab:
-        if self._slab is None:
-            limits = self._limits
-            num_slots = (
-                limits.max_queue_size
-                + len(self.replicas) * limits.max_in_flight * limits.max_batch_size
-                + limits.num_extra_slots
-            )
-            self._slab = Slab(num_slots, ready.slot_shape)
-        elif self._slab.slot_shape != tuple(ready.slot_shape):
+    async def _on_ready(self, ready: Ready) -> Slab:
+        async with self._slab_lock:  # the first two replicas may come at once
+            if self._slab is None:
+                # in a thread: the kernel clears every page, 0.1 s and more in which nobody else would be served
+                self._slab = await asyncio.to_thread(Slab, self._num_slots, ready.slot_shape)
+        if self._slab.slot_shape != tuple(ready.slot_shape):
             raise ProtocolError(
                 f"slot shape {ready.slot_shape} differs from {self._slab.slot_shape} of the pool"
             )
@@ -331,6 +318,12 @@ class Pool:
             self._assign_batches_to_replicas
         )  # READY only after this returned
         return self._slab
+
+    @property
+    def _num_slots(self) -> int:
+        limits = self._limits
+        num_running = len(self.replicas) * limits.max_in_flight * limits.max_batch_size
+        return limits.max_queue_size + num_running + limits.num_extra_slots
 
     def _on_progress(self, fields: Mapping[str, Any]) -> None:
         self._progress = fields
@@ -349,23 +342,8 @@ class Pool:
     def _on_death(self, replica: Replica, death: Death) -> None:
         """Nobody fails because a worker died: what it had runs again, at the head of the queue and alone."""
         self.counters[f"deaths_{death.reason.partition(':')[0]}"] += 1
-        replays: list[Entry] = []
-        for batch in death.batches:
-            was_alone = len(death.batches) == 1 and len(batch.entries) == 1
-            for entry in batch.entries:
-                if entry.future.done():  # its client left; nobody waits for the answer
-                    entry.settle(DeadlineExceededError())
-                    continue
-                entry.num_deaths_alone += was_alone and death.is_attributable
-                if entry.num_deaths_alone >= _MAX_DEATHS_ALONE:
-                    self.counters["poison"] += 1
-                    entry.settle(
-                        EntryFailedError("image_unprocessable", f"killed its worker twice: {death.reason}")
-                    )
-                    continue
-                entry.is_suspect = True
-                entry.num_replays += 1
-                replays.append(entry)
+        replays, num_condemned = judge(death)
+        self.counters["poison"] += num_condemned
         self.counters["replays"] += len(replays)
         self._queue.put_back(replays)
         self._assign_batches_to_replicas()

@@ -114,22 +114,57 @@ def encode(message: Message) -> bytes:
     return b"".join((_FRAME.pack(length, message.KIND, len(body)), body, *payloads))
 
 
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and all(type(side) is int and side > 0 for side in value)
+
+
+def _is_outcome(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    nonce, error, size = value
+    is_error = isinstance(error, list) and len(error) == 2 and all(isinstance(word, str) for word in error)
+    return type(nonce) is int and type(size) is int and size >= 0 and (error is None or is_error)
+
+
+def _is_sound(message: Message) -> bool:
+    """Whether what a worker says has the types it should: the front relies on them far from any `except`."""
+    match message:
+        case Ready(spec, slot_shape, load_seconds):
+            return isinstance(spec, dict) and _is_shape(slot_shape) and isinstance(load_seconds, int | float)
+        case Done(batch_id, results, timings):
+            return (
+                type(batch_id) is int
+                and isinstance(results, list)
+                and all(map(_is_outcome, results))
+                and isinstance(timings, dict)
+                and all(isinstance(seconds, int | float) for seconds in timings.values())
+            )
+        case Fatal(code, reason, permanent):
+            return isinstance(code, str) and isinstance(reason, str) and isinstance(permanent, bool)
+        case Progress(fields):
+            return isinstance(fields, dict)
+        case _:
+            return True
+
+
 def _decode(kind: int, body: bytes, rest: memoryview) -> Message:
     message_type = _KINDS.get(kind)
     if message_type is None:
         raise ProtocolError(f"unknown message kind {kind}")
     try:
         message: Message = message_type(*json.loads(body))
+        if not _is_sound(message):
+            raise ProtocolError(f"message of kind {kind} with fields of wrong types")
         if isinstance(message, Done):
-            sizes = [int(size) for _, _, size in message.results]
-            if min(sizes, default=0) < 0 or sum(sizes) != len(rest):
+            sizes = [size for _, _, size in message.results]
+            if sum(sizes) != len(rest):
                 raise ProtocolError("payload sizes do not add up")
             payloads, start = [], 0
             for size in sizes:
                 payloads.append(bytes(rest[start : start + size]))
                 start += size
             message = Done(message.batch_id, message.results, message.timings, payloads)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ProtocolError(f"malformed message of kind {kind}") from error
     return message
 

@@ -128,7 +128,10 @@ class Slab:
                 f"{num_slots} slots of {self._geometry.slot_size} bytes need {self._geometry.size} bytes, "
                 f"{limit} bytes are available"
             )
-        self.descriptor = os.memfd_create("slab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            self.descriptor = os.memfd_create("slab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError as error:
+            raise NotEnoughMemoryError(f"no descriptor for shared memory: {error.strerror}") from error
         try:
             os.posix_fallocate(self.descriptor, 0, self._geometry.size)
             fcntl.fcntl(self.descriptor, _ADD_SEALS, _SEALS)
@@ -178,6 +181,11 @@ class Slab:
         """Drop the descriptor; the memory goes when the last mapping and lease are gone."""
         os.close(self.descriptor)
         self.descriptor = -1
+
+    def detach(self) -> int:
+        """The descriptor, now the caller's to close: the last one closed frees every page, which takes a while."""
+        descriptor, self.descriptor = self.descriptor, -1
+        return descriptor
 
     def __repr__(self) -> str:
         return f"<Slab {self.num_free}/{self.num_slots} slots free, {self.size} bytes>"

@@ -8,33 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pool.backoff import Backoff
 from pool.channel import Channel
+from pool.death import Death, explain
 from pool.errors import NotEnoughMemoryError
 from pool.launcher import Launcher, LaunchError, WorkerProcess
-from pool.protocol import Done, ExitCode, Fatal, Message, Progress, ProtocolError, Ready, Slab, Stop
+from pool.protocol import Done, Fatal, Message, Progress, ProtocolError, Ready, Slab, Stop
 from pool.replica import Replica, RunningBatch, State
 from pool.slab import Slab as SharedSlab
 
 log = logging.getLogger(__name__)
-
-_FAULT_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """How a worker ended. `is_attributable`: what it was running may have caused it."""
-
-    reason: str
-    is_attributable: bool
-    batches: list[RunningBatch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +44,7 @@ class Recipe:
 class Listener:
     """What the pool wants to hear of."""
 
-    on_ready: Callable[[Ready], SharedSlab]
+    on_ready: Callable[[Ready], Coroutine[Any, Any, SharedSlab]]
     """First word of a loaded worker; gives the slab to map. Raises NotEnoughMemoryError or ProtocolError."""
     on_done: Callable[[Replica, RunningBatch], None]
     on_death: Callable[[Replica, Death], None]
@@ -76,6 +65,8 @@ class Supervisor:
         self._worker: WorkerProcess | None = None
         self._channel: Channel | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._launch_timeout: asyncio.Timeout | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._kill_reason: str | None = None
         self._fatal: Fatal | None = None
         self._num_load_failures = 0
@@ -84,7 +75,11 @@ class Supervisor:
         """Start workers until the replica is stopped or loading has failed for good."""
         while await self._wait_out_backoff():
             self.replica.become(State.STARTING)
-            death = await self._one_life()
+            try:
+                death = await self._one_life()
+            except Exception:  # border: a bug of ours costs a worker, never the replica
+                log.critical("replica %d: the supervisor failed", self.replica.index, exc_info=True)
+                death = await self._abandon()
             self.replica.num_deaths += 0 if death.reason == "stopped" else 1
             self.replica.become(State.DEAD)
             log.log(
@@ -107,13 +102,13 @@ class Supervisor:
         return not self._stop_wanted.is_set()
 
     async def _one_life(self) -> Death:
-        ours, theirs = socket.socketpair()
         self._kill_reason = self._fatal = None
         try:
-            self._worker = await self._launcher.spawn(theirs, self._arguments())
+            ours = await self._launch()
         except LaunchError as error:
-            ours.close()
-            return Death(f"not_launched: {error}", is_attributable=False, batches=[])
+            reason = "stopped" if self._stop_wanted.is_set() else f"not_launched: {error}"
+            return Death(reason, is_attributable=False, batches=[])
+        assert self._worker is not None
         limit = self._recipe.max_result_bytes * self._recipe.max_batch_size
         channel = self._channel = Channel(ours, limit, self._on_message, self._on_violation)
         self.replica.connect(channel, self._worker.pid)
@@ -124,11 +119,46 @@ class Supervisor:
             code = await asyncio.shield(self._worker.exited)
         finally:
             self._disarm_timer()
+        self._worker = None
+        self.replica.become(State.DEAD)  # before the drain, which makes the pool assign: not to this one
         channel.drain()  # what it answered before it died counts
         channel.close()
-        self._channel = self._worker = None
-        reason, is_attributable = self._explain(code)
+        self._channel = None
+        await self._end_opening()
+        reason, is_attributable = explain(code, self._kill_reason, was_asked=self._stop_wanted.is_set())
         return Death(reason, is_attributable, self.replica.disconnect())
+
+    async def _launch(self) -> socket.socket:
+        """Our end of a new worker's socket. Raises LaunchError, also when stopped meanwhile."""
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise LaunchError(f"no socket for a worker: {error.strerror}") from error
+        try:
+            async with asyncio.timeout(self._recipe.start_timeout) as self._launch_timeout:
+                self._worker = await self._launcher.spawn(theirs, self._arguments())
+        except TimeoutError:
+            ours.close()
+            raise LaunchError("the forkserver did not answer") from None
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            self._launch_timeout = None
+        return ours
+
+    async def _abandon(self) -> Death:
+        """After an exception of ours: see the worker dead, give back what it had."""
+        self._disarm_timer()
+        if self._worker is not None:
+            self._worker.kill()
+            await asyncio.shield(self._worker.exited)
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = self._worker = None
+        with contextlib.suppress(Exception):  # told already
+            await self._end_opening()
+        return Death("supervisor_failed", is_attributable=False, batches=self.replica.disconnect())
 
     def _arguments(self) -> dict[str, Any]:
         placement = self.replica.placement
@@ -155,15 +185,24 @@ class Supervisor:
                 raise ProtocolError(f"{type(message).__name__} is not for a worker to say")
 
     def _on_ready(self, ready: Ready) -> None:
-        if self.replica.state is not State.STARTING:
-            if self.replica.state is State.DRAINING:
-                return
+        if self.replica.state in (State.DRAINING, State.DEAD):
+            return
+        if self._opening is not None:
             raise ProtocolError("ready twice")
+        self._opening = asyncio.create_task(self._open(ready))
+        self._opening.add_done_callback(self._on_opened)
+
+    async def _open(self, ready: Ready) -> None:
         try:
-            slab = self._listener.on_ready(ready)
+            slab = await self._listener.on_ready(ready)
         except NotEnoughMemoryError as error:
             self._fatal = Fatal("not_enough_memory", str(error), permanent=True)
             self.kill("not_enough_memory")
+            return
+        except ProtocolError as error:
+            self._on_violation(error)
+            return
+        if self.replica.state is not State.STARTING:  # stopped or dead meanwhile
             return
         assert self._channel is not None
         self._channel.send(Slab(slab.num_slots, list(slab.slot_shape)), slab.descriptor)
@@ -171,10 +210,19 @@ class Supervisor:
         self._num_load_failures = 0
         self.replica.become(State.READY)
 
+    def _on_opened(self, opening: asyncio.Task[None]) -> None:
+        if opening.cancelled() or opening.exception() is not None:
+            self.kill("supervisor_failed")  # `_one_life` gets the exception
+
+    async def _end_opening(self) -> None:
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            await opening
+
     def _on_done(self, done: Done) -> None:
         batch = self.replica.complete(done)
         self._backoff.progressed()
-        if self.replica.state is not State.DRAINING:  # there the timer is the one that ends the drain
+        if self.replica.is_serving:  # while it drains the timer is the one that ends the drain
             self._disarm_timer()
             self.watch()
         self._listener.on_done(self.replica, batch)
@@ -185,7 +233,7 @@ class Supervisor:
 
     def watch(self) -> None:
         """Time the oldest batch in flight; a worker that takes longer is killed."""
-        if self.replica.in_flight and self._timer is None and self.replica.state is not State.DRAINING:
+        if self.replica.in_flight and self._timer is None and self.replica.is_serving:
             elapsed = time.monotonic() - self.replica.in_flight[0].started_at
             self._arm_timer(self._recipe.batch_timeout - elapsed, "hang")
 
@@ -201,38 +249,31 @@ class Supervisor:
         """Let the worker finish what it has, then end; kill it after `stop_timeout`, or at once while it loads."""
         if not self._stop_wanted.is_set():
             self._stop_wanted.set()
-            if self._channel is not None:
+            if self._launch_timeout is not None and not self._launch_timeout.expired():
+                self._launch_timeout.reschedule(asyncio.get_running_loop().time())
+            elif self._worker is not None:
                 self._ask_to_stop()
 
     def _ask_to_stop(self) -> None:
         assert self._channel is not None
         is_loading = self.replica.state is State.STARTING
-        self.replica.become(State.DRAINING)
         self._disarm_timer()
         if is_loading:  # it would not read its socket before the load is over
             self.kill("stopped")
             return
+        self.replica.become(State.DRAINING)
         self._channel.send(Stop())
         self._arm_timer(self._recipe.stop_timeout, "stop_timeout")
 
     def kill(self, reason: str) -> None:
-        """SIGKILL now; the coroutine sees to the rest when the process is confirmed gone."""
+        """SIGKILL now; the coroutine sees to the rest when the process is confirmed gone.
+
+        That may take a while (a driver cleans up first): until then the replica is given nothing more.
+        """
         if self._worker is not None:
             self._kill_reason = self._kill_reason or reason
             self._worker.kill()
-
-    def _explain(self, code: int | None) -> tuple[str, bool]:
-        if self._kill_reason == "stopped" or (self._stop_wanted.is_set() and code == ExitCode.ASKED_TO):
-            return "stopped", False
-        if self._kill_reason is not None:
-            return self._kill_reason, self._kill_reason in ("hang", "protocol_violation")
-        if code is None:
-            return "forkserver_died", False
-        if code < 0:
-            return signal.Signals(-code).name.lower(), -code in _FAULT_SIGNALS
-        if code in list(ExitCode):
-            return ExitCode(code).name.lower(), code == ExitCode.DEVICE_FAULT
-        return f"exit_{code}", True
+            self.replica.become(State.DRAINING)
 
     def _has_failed_for_good(self) -> bool:
         if self._fatal is None:

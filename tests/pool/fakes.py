@@ -8,14 +8,16 @@ import os
 import signal
 import socket
 import stat
+import struct
 import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pool.model import Answers, Progress, Row
-from pool.protocol import Done, Ready, Stop, encode
+from pool.model import Answers, Row
+from pool.model import Progress as Report
+from pool.protocol import Done, Progress, Ready, Stop, encode
 
 SLOT_SHAPE = (8, 8, 3)
 
@@ -99,7 +101,7 @@ class Fake:
         ).encode()
 
 
-def load(config: Mapping[str, Any], device: str, progress: Progress) -> Fake:
+def load(config: Mapping[str, Any], device: str, progress: Report) -> Fake:
     """The factory."""
     progress({"stage": "load", "done_bytes": 1, "total_bytes": 2})
     time.sleep(config.get("load_seconds", 0.0))
@@ -137,6 +139,8 @@ _GARBAGE = {
     "sizes": [encode(Done(1, [[1, None, 99]], {}, [b"{}"]))],
     "ready_again": [encode(Ready({}, list(SLOT_SHAPE), 0.0))],
     "front_only": [encode(Stop())],
+    "wrong_type": [encode(Progress([1]))],  # type: ignore[arg-type]
+    "deep": [struct.pack("!IBI", 100_005, 6, 100_000) + b"[" * 100_000],
 }
 
 
@@ -153,11 +157,11 @@ def _is_socket(path: Path) -> bool:
         return False
 
 
-def load_garbles(config: Mapping[str, Any], device: str, progress: Progress) -> Fake:
+def load_garbles(config: Mapping[str, Any], device: str, progress: Report) -> Fake:
     """Factory of `Garbles`."""
     return Garbles(config, device)
 
 
-def load_dies(config: Mapping[str, Any], device: str, progress: Progress) -> Fake:
+def load_dies(config: Mapping[str, Any], device: str, progress: Report) -> Fake:
     """A factory that takes its process down."""
     os._exit(3)

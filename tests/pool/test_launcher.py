@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,3 +115,59 @@ async def test_closing_ends_the_forkserver_and_may_be_repeated() -> None:
     launcher.close()
     assert is_gone(pid)
     assert launcher.pid is None
+
+
+async def test_a_forkserver_short_of_descriptors_fails_one_worker_and_keeps_its_siblings(
+    make_pool: MakePool, launcher: Launcher
+) -> None:
+    pool = await make_pool(2)
+    forkserver, sibling = launcher.pid, pool.replicas[1].pid
+    assert forkserver is not None
+    limits = resource.prlimit(forkserver, resource.RLIMIT_NOFILE)
+    resource.prlimit(forkserver, resource.RLIMIT_NOFILE, (3, limits[1]))
+    os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
+    await until(lambda: pool.counters["deaths_not_launched"] >= 1)
+    resource.prlimit(forkserver, resource.RLIMIT_NOFILE, limits)
+    await until(lambda: all(r.is_serving for r in pool.replicas))
+    assert (launcher.pid, pool.replicas[1].pid) == (forkserver, sibling)
+
+
+async def test_a_front_short_of_descriptors_fails_one_worker_and_tries_again(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await make_pool()
+    receive = socket.recv_fds
+
+    def without_descriptors(*arguments: int) -> tuple[bytes, list[int], int, None]:
+        message, descriptors, flags, _ = receive(*arguments)  # type: ignore[arg-type]
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return message, [], flags, None
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr("pool.launcher.socket.recv_fds", without_descriptors)
+        os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
+        await until(lambda: pool.counters["deaths_not_launched"] >= 1)
+    assert (await ask(pool, 1)).num_replays == 0
+
+
+async def test_arguments_too_large_for_a_request_leave_the_forkserver_alone(
+    make_pool: MakePool, launcher: Launcher
+) -> None:
+    await make_pool()
+    forkserver = launcher.pid
+    pool = await make_pool(wait=False, text="x" * 100_000)
+    await until(lambda: pool.counters["deaths_not_launched"] >= 1)
+    assert launcher.pid == forkserver
+
+
+async def test_the_death_of_a_forkserver_is_not_waited_out(make_pool: MakePool, launcher: Launcher) -> None:
+    pool = await make_pool()
+    assert launcher.pid is not None
+    started = time.monotonic()
+    os.kill(launcher.pid, signal.SIGKILL)
+    await until(lambda: pool.replicas[0].num_deaths == 1)
+    assert (
+        time.monotonic() - started < 0.9
+    )  # no exit code will come; only a sibling's would be worth a second
+    await until(lambda: pool.is_ready)

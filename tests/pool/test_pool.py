@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import signal
+import threading
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,10 @@ from pool import (
     Placement,
     PoolStoppedError,
     QueueFullError,
+    Result,
 )
+from pool.replica import State
+from pool.slab import Slab
 from tests.pool.conftest import MakePool, ask, picture, soon, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -406,3 +411,78 @@ async def test_repr_tells_what_operators_need(make_pool: MakePool) -> None:
     pool = await make_pool()
     assert repr(pool) == "<Pool fake ready 0/1 busy queue=0>"
     assert repr(pool.replicas[0]) == "<Replica 0 cpu READY in_flight=0>"
+
+
+async def test_parameters_that_are_not_json_fail_their_caller_and_nobody_else(make_pool: MakePool) -> None:
+    pool = await make_pool(seconds=0.05)
+    first = asyncio.create_task(ask(pool, 0))
+    await until(lambda: bool(pool.replicas[0].in_flight))
+    wrong: list[dict[str, Any]] = [{"confidence": float("nan")}, {"classes": {1}}]
+    tasks = [asyncio.create_task(ask(pool, i, **options)) for i, options in enumerate([*wrong, {}, {}])]
+    results = await asyncio.gather(first, *tasks, return_exceptions=True)
+    assert isinstance(results[1], ValueError)
+    assert isinstance(results[2], TypeError)
+    assert all(isinstance(r, Result) for r in (results[0], *results[3:]))
+    await until(lambda: pool.is_idle)
+
+
+async def test_a_cost_below_one_is_refused(make_pool: MakePool) -> None:
+    pool = await make_pool()
+    with pytest.raises(ValueError, match="cost"):
+        await ask(pool, cost=0)
+
+
+def num_mapped_slabs() -> int:
+    return Path("/proc/self/maps").read_text().count("memfd:slab")
+
+
+async def test_a_stopped_pool_has_given_its_memory_back_even_if_it_is_kept(make_pool: MakePool) -> None:
+    before = num_mapped_slabs()
+    pool = await make_pool()
+    await ask(pool)
+    assert num_mapped_slabs() == before + 1
+    await pool.stop()
+    assert num_mapped_slabs() == before
+    assert pool.snapshot()["slots"] == {"total": 0, "free": 0}
+
+
+async def test_others_are_served_while_a_slab_is_allocated(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, allowed = threading.Event(), threading.Event()
+
+    def slow_slab(num_slots: int, slot_shape: list[int]) -> Slab:
+        entered.set()
+        assert allowed.wait(10)
+        return Slab(num_slots, slot_shape)
+
+    serving = await make_pool()
+    monkeypatch.setattr("pool.pool.Slab", slow_slab)
+    loading = await make_pool(2, wait=False)
+    await until(entered.is_set)
+    assert json.loads((await ask(serving, 3)).payload)["crc"] == crc(3)
+    assert loading.state == "loading"
+    allowed.set()
+    await until(lambda: all(r.is_serving for r in loading.replicas))
+    assert json.loads((await ask(loading, 4)).payload)["crc"] == crc(4)
+
+
+async def test_a_stop_while_a_slab_is_allocated_leaves_nothing(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, allowed, before = threading.Event(), threading.Event(), num_mapped_slabs()
+
+    def slow_slab(num_slots: int, slot_shape: list[int]) -> Slab:
+        entered.set()
+        assert allowed.wait(10)
+        return Slab(num_slots, slot_shape)
+
+    monkeypatch.setattr("pool.pool.Slab", slow_slab)
+    pool = await make_pool(wait=False)
+    await until(entered.is_set)
+    stopping = asyncio.create_task(pool.stop())
+    await until(lambda: pool.replicas[0].state is State.DEAD)
+    allowed.set()
+    await stopping
+    assert pool.state == "stopped"
+    assert num_mapped_slabs() == before

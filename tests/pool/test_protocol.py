@@ -71,3 +71,23 @@ def test_a_frame_over_the_limit_is_refused_before_it_is_read() -> None:
     frame = encode(Progress({"x": "y" * 2000}))
     with pytest.raises(ProtocolError):
         list(FrameReader(1000).feed(frame[:16]))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Done(1, [[5, None, 2]], [1], [b"{}"]),  # type: ignore[arg-type]
+        Done(1, [[5, None, 2]], {"infer": "x"}, [b"{}"]),  # type: ignore[dict-item]
+        Done(1, [[5, "oops!", 0]], {}, [b""]),
+        Done(1, [[5, [1, 2], 0]], {}, [b""]),
+        Done(1, [["5", None, 2]], {}, [b"{}"]),
+        Ready([], [8], 0.0),  # type: ignore[arg-type]
+        Ready({}, [8, "8"], 0.0),  # type: ignore[list-item]
+        Ready({}, [0], 0.0),
+        Fatal("code", "reason", 1),  # type: ignore[arg-type]
+        Progress([1]),  # type: ignore[arg-type]
+    ],
+)
+def test_fields_of_wrong_types_are_nonsense(message: Message) -> None:
+    with pytest.raises(ProtocolError):
+        list(FrameReader(1000).feed(encode(message)))

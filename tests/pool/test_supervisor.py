@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
+import socket
+import time
 import zlib
 from pathlib import Path
 
 import pytest
 
-from pool import EntryFailedError
-from tests.pool.conftest import MakePool, ask, picture, until
+from pool import EntryFailedError, Launcher, Limits, Placement, Pool
+from pool.channel import Channel
+from pool.replica import State
+from tests.pool.conftest import MakePool, ask, picture, soon, until
 from tests.pool.fakes import _GARBAGE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -66,3 +71,98 @@ async def test_workers_ignore_the_signals_meant_for_the_front(make_pool: MakePoo
 async def test_a_worker_is_the_kernels_first_choice_when_memory_runs_out(make_pool: MakePool) -> None:
     pool = await make_pool()
     assert int(Path(f"/proc/{pool.replicas[0].pid}/oom_score_adj").read_text()) == 500
+
+
+async def test_a_signal_without_a_name_is_a_death_like_any_other(make_pool: MakePool) -> None:
+    pool = await make_pool()
+    os.kill(pool.replicas[0].pid or 0, signal.SIGRTMIN + 6)
+    await until(lambda: pool.replicas[0].num_deaths == 1 and pool.is_ready)
+    assert pool.counters[f"deaths_signal_{signal.SIGRTMIN + 6}"] == 1
+    assert (await ask(pool, 1)).num_replays == 0
+
+
+async def test_a_worker_that_is_being_killed_is_given_nothing_more(make_pool: MakePool) -> None:
+    pool = await make_pool(limits=Limits(max_batch_size=1, max_in_flight=2))
+    running = asyncio.create_task(ask(pool, 1, do="sleep", seconds=0.3))
+    await until(lambda: len(pool.replicas[0].in_flight) == 1)
+    pool._supervisors[0].kill("hang")
+    assert not pool.is_ready
+    assert (await ask(pool, 2)).num_replays == 0
+    assert (await running).num_replays == 1
+
+
+async def test_what_waits_is_not_given_to_a_worker_that_answered_and_died(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_deaf = False
+    read = Channel._on_readable
+    monkeypatch.setattr(Channel, "_on_readable", lambda channel: None if is_deaf else read(channel))
+    pool = await make_pool(limits=Limits(max_batch_size=1, batch_timeout=0.5))
+    first = asyncio.create_task(ask(pool, 1, do="sleep", seconds=0.2))
+    await until(lambda: bool(pool.replicas[0].in_flight))
+    is_deaf = True
+    second = asyncio.create_task(ask(pool, 2))
+    connection = pool._supervisors[0]._channel._socket  # type: ignore[union-attr]
+    await until(lambda: has_answer(connection))
+    os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
+    await until(lambda: pool.replicas[0].num_deaths == 1)
+    is_deaf = False
+    assert [(await task).num_replays for task in (first, second)] == [0, 0]
+    end = soon(0.8)
+    while time.monotonic() < end:  # a timer left over from the dead one would kill its successor here
+        await ask(pool, 3)
+    assert pool.replicas[0].num_deaths == 1
+
+
+def has_answer(connection: socket.socket) -> bool:
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+
+
+async def test_a_supervisors_bug_costs_a_worker_not_the_replica(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await make_pool(seconds=0.2)
+    task = asyncio.create_task(ask(pool, 1))
+    await until(lambda: bool(pool.replicas[0].in_flight))
+    with monkeypatch.context() as broken:
+        broken.setattr("pool.supervisor.explain", lambda *_, **__: 1 / 0)
+        os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
+        await until(lambda: pool.replicas[0].num_deaths == 1)
+    assert (await task).num_replays == 1
+    assert pool.counters["deaths_supervisor_failed"] == 1
+
+
+async def test_a_worker_is_tried_again_when_there_was_no_descriptor_for_it(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await make_pool()
+
+    def no_pair() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr("pool.supervisor.socket.socketpair", no_pair)
+        os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
+        await until(lambda: pool.counters["deaths_not_launched"] >= 2)
+    assert (await ask(pool, 1)).num_replays == 0
+
+
+async def test_a_forkserver_that_does_not_answer_is_timed_and_does_not_hold_up_a_stop() -> None:
+    launcher = Launcher(preload=["tests.pool.fakes"])
+    pool = Pool("fake", "tests.pool.fakes:load", {}, [Placement()], launcher, Limits(start_timeout=5.0))
+    await pool.start()
+    await until(lambda: pool.is_ready)
+    assert launcher.pid is not None
+    os.kill(launcher.pid, signal.SIGSTOP)
+    os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
+    await until(lambda: pool.replicas[0].state is State.STARTING)
+    pool._supervisors[0]._launch_timeout.reschedule(0.0)  # type: ignore[union-attr]
+    await until(lambda: pool.counters["deaths_not_launched"] == 1)
+    await until(lambda: pool.replicas[0].state is State.STARTING)
+    async with asyncio.timeout(4.0):
+        await asyncio.gather(pool.stop(), pool.stop())
+    assert pool.state == "stopped"
+    launcher.close()

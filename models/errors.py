@@ -1,0 +1,48 @@
+"""What a model says when it cannot load or cannot answer one row. No torch.
+
+The pool reads two attributes only: `code`, one word that the front turns into an HTTP answer, and
+`permanent`, true when trying to load again cannot help.
+"""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """Base of everything the models raise on purpose. `str(error)` is for operators and logs."""
+
+    code = "internal"
+    permanent = False
+
+
+class WeightsUnavailableError(ModelError):
+    """The weights are not here and could not be fetched now. Loading again later may work."""
+
+    code = "weights_unavailable"
+
+
+class WeightsInvalidError(ModelError):
+    """The weights are here but are not what was asked for: wrong sha256, damaged, or not loadable."""
+
+    code = "weights_invalid"
+    permanent = True
+
+
+class UnsupportedModelError(ModelError):
+    """The weights are sound but this adapter cannot serve them, for instance because of their task."""
+
+    code = "unsupported_model"
+    permanent = True
+
+
+class UnsafeLoadingError(ModelError):
+    """The library would unpickle arbitrary code from the weights. Nothing is loaded."""
+
+    code = "unsafe_loading"
+    permanent = True
+
+
+class InvalidParameterError(ModelError):
+    """One row has a parameter that this model cannot use. Its batch-mates are unaffected."""
+
+    code = "invalid_parameter"
+    permanent = True

@@ -1,0 +1,126 @@
+"""YOLO as the pool's model: weights in, detections out. Runs in a worker; torch is imported inside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from models.answers import Answers, Progress, Row, WarmUpRow
+from models.checkpoint import Checkpoint, read_checkpoint
+from models.detections import DEFAULT_MAX_DETECTIONS, DetectOptions, Detector
+from models.errors import InvalidParameterError, UnsupportedModelError
+from models.runtimes import Runtime, TorchRuntime
+from models.spec import Spec
+from models.weights import resolve
+
+TASKS = ("detect",)
+
+
+class YoloModel:
+    """A loaded detector. `infer` answers up to `max_batch_size` rows of letterboxed uint8 RGB pixels."""
+
+    def __init__(self, spec: Spec, runtime: Runtime, detector: Detector) -> None:
+        self._spec = spec
+        self._runtime = runtime
+        self._detector = detector
+
+    @property
+    def slot_shape(self) -> tuple[int, int, int]:
+        """Shape of one row's pixels: (height, width, 3)."""
+        return self._spec.slot_shape
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The model's spec as JSON types."""
+        return self._spec.to_json()
+
+    def infer(self, rows: Sequence[Row]) -> Answers:
+        """Answer `rows` at once. Bad parameters fail their row alone, with InvalidParameterError."""
+        started = time.monotonic()
+        options = [_options(row.params) for row in rows]
+        good = [index for index, each in enumerate(options) if isinstance(each, DetectOptions)]
+        fragments: list[bytes | Exception] = [b"" if isinstance(o, DetectOptions) else o for o in options]
+        if not good:
+            return Answers(fragments)
+        raw = self._runtime.forward([rows[index].pixels for index in good])
+        forwarded = time.monotonic()
+        chosen = [each for each in options if isinstance(each, DetectOptions)]
+        for index, fragment in zip(good, self._detector.fragments(raw, chosen), strict=True):
+            fragments[index] = fragment
+        return Answers(fragments, {"infer": forwarded - started, "post": time.monotonic() - forwarded})
+
+
+def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloModel:
+    """Load the weights that `config` names on `device` ("cpu", "cuda:0") and run them once.
+
+    Keys besides those of models.weights.WeightsSource: `imgsz` (pixels, None for the checkpoint's),
+    `max_batch_size` (default 1), `num_threads` (of torch on the CPU), `max_detections` (the most that an
+    end-to-end head gives).
+    Raises WeightsUnavailableError, WeightsInvalidError, UnsupportedModelError, UnsafeLoadingError.
+    """
+    resolved = resolve(config, progress)
+    progress({"stage": "load"})
+    _set_num_threads(config.get("num_threads"))
+    checkpoint = read_checkpoint(resolved.path, config.get("imgsz"))
+    if checkpoint.task not in TASKS:
+        served = ", ".join(TASKS)
+        raise UnsupportedModelError(f"{config['model_id']!r} is for {checkpoint.task}, served is {served}")
+    if checkpoint.end2end:
+        _widen_end2end_head(checkpoint, int(config.get("max_detections") or DEFAULT_MAX_DETECTIONS))
+    shape = (checkpoint.height, checkpoint.width, 3)
+    max_batch_size = int(config.get("max_batch_size") or 1)
+    runtime = TorchRuntime(checkpoint.network, shape, max_batch_size, device)
+    spec = _spec(config["model_id"], checkpoint, runtime, device, resolved.sha256)
+    model = YoloModel(spec, runtime, Detector(checkpoint.labels, shape[:2], checkpoint.end2end))
+    progress({"stage": "warm_up"})
+    _warm_up(model, max_batch_size)
+    return model
+
+
+def _spec(model_id: str, checkpoint: Checkpoint, runtime: Runtime, device: str, sha256: str) -> Spec:
+    return Spec(
+        model_id=model_id,
+        family="yolo",
+        task="detect",
+        resize="letterbox",
+        input_height=checkpoint.height,
+        input_width=checkpoint.width,
+        labels=checkpoint.labels,
+        device=device,
+        runtime=runtime.name,
+        precision=runtime.precision,
+        weights_sha256=sha256,
+    )
+
+
+def _options(params: Mapping[str, Any]) -> DetectOptions | InvalidParameterError:
+    try:
+        return DetectOptions.from_params(params)
+    except InvalidParameterError as error:
+        return error
+
+
+def _set_num_threads(num_threads: int | None) -> None:
+    import torch
+
+    if num_threads:
+        torch.set_num_threads(num_threads)
+
+
+def _widen_end2end_head(checkpoint: Checkpoint, max_detections: int) -> None:
+    """An end-to-end head keeps its best boxes of all classes before a row's class filter is seen; so does the
+    library's predictor, which never keeps less than 300."""
+    network: Any = checkpoint.network
+    network.set_head_attr(max_det=max(max_detections, DEFAULT_MAX_DETECTIONS))
+
+
+def _warm_up(model: YoloModel, max_batch_size: int) -> None:
+    """The first batch of a size costs allocations and kernel choices; pay for smallest and largest now."""
+    height, width, _ = model.slot_shape
+    noise = np.random.default_rng(0).integers(0, 256, model.slot_shape, dtype=np.uint8)
+    row = WarmUpRow(noise, {"width": width, "height": height, "confidence": 0.0, "max_detections": 1})
+    for num_rows in sorted({1, max_batch_size}):
+        model.infer([row] * num_rows)

@@ -1,0 +1,88 @@
+"""Real networks with random weights, saved in the real file formats, and pixels to run them on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+SIZE = 320
+NUM_CLASSES = 80
+
+
+@dataclass(frozen=True)
+class PlainRow:
+    pixels: Image
+    params: Mapping[str, Any]
+
+
+@cache
+def photo(name: str) -> Image:
+    """A photograph that comes with the library: uint8 RGB."""
+    import cv2
+    from ultralytics.utils import ASSETS
+
+    read = cv2.imread(str(ASSETS / name))
+    assert read is not None
+    return np.ascontiguousarray(read[..., ::-1])
+
+
+def resized(image: Image, width: int, height: int) -> Image:
+    import cv2
+
+    return np.asarray(cv2.resize(image, (width, height)), dtype=np.uint8)
+
+
+def letterboxed(image: Image, height: int, width: int) -> Image:
+    """What the front puts into a slot, made by the library: RGB in, RGB out."""
+    from ultralytics.data.augment import LetterBox
+
+    pixels: Image = LetterBox((height, width), auto=False)(image=image)
+    pixels.flags.writeable = False  # as slots are in a worker
+    return pixels
+
+
+def row(image: Image, height: int = SIZE, width: int = SIZE, **params: Any) -> PlainRow:
+    given = {"width": image.shape[1], "height": image.shape[0], **params}
+    return PlainRow(letterboxed(image, height, width), given)
+
+
+def save_yolo(path: Path, architecture: str = "yolov8n.yaml", **stored: Any) -> Path:
+    """A random detector as a checkpoint. Its batch norms are calibrated on a photograph and its class scores
+    spread, so that it finds dozens of boxes of many classes with clearly different confidences."""
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(3)
+    network = DetectionModel(architecture, nc=NUM_CLASSES, verbose=False)
+    network.names = {i: f"class {i}" for i in range(NUM_CLASSES)}
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # a plain average
+    pictures = np.stack([letterboxed(photo(name), SIZE, SIZE) for name in ("bus.jpg", "zidane.jpg")])
+    with torch.no_grad():
+        network.train()(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
+        _spread(network.model[-1])
+    for norm in norms:
+        norm.momentum = 0.03
+    torch.save({"model": network.eval(), "train_args": {"imgsz": SIZE}, **stored}, path)
+    return path
+
+
+def _spread(head: Any) -> None:
+    """Make the last layers of `head` say something: boxes of different sizes, scores from 0 to 1."""
+    import torch
+
+    for name in ("cv2", "one2one_cv2"):
+        for branch in getattr(head, name, None) or ():
+            torch.nn.init.normal_(branch[-1].weight, std=0.1)
+    for name in ("cv3", "one2one_cv3"):
+        for branch in getattr(head, name, None) or ():
+            torch.nn.init.normal_(branch[-1].weight, std=0.12)
+            torch.nn.init.constant_(branch[-1].bias, -4.0)

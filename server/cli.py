@@ -1,0 +1,68 @@
+"""The command ``inference-engine``. Light at import: whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the process's exit code."""
+    parser = _parser()
+    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    from server.settings_load import SettingsError, load_settings
+
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "names")}
+    try:
+        settings = load_settings({name: value for name, value in given.items() if value is not None})
+    except SettingsError as error:
+        for line in error.lines:
+            print(f"inference-engine: {line}", file=sys.stderr)
+        return EXIT_USAGE
+    match options.command:
+        case "serve":
+            from server.serving import serve
+
+            return serve(settings)
+        case "pull":
+            from server.weights_commands import pull
+
+            return pull(settings, options.names)
+        case _:
+            from server.weights_commands import list_models
+
+            return list_models(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from server.settings import Settings
+    from server.settings_table import flag
+
+    parser = argparse.ArgumentParser(
+        prog="inference-engine", description="Serves YOLO and BLIP models over HTTP.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="start the server", allow_abbrev=False)
+    for name, field in Settings.model_fields.items():
+        is_switch = field.annotation is bool
+        text = (field.description or "").replace("%", "%%").replace("`", "")
+        if is_switch:
+            serve.add_argument(flag(name), action=argparse.BooleanOptionalAction, help=text)
+        else:
+            serve.add_argument(flag(name), dest=name, metavar="VALUE", help=text)
+    pull = commands.add_parser("pull", help="download the weights of models", allow_abbrev=False)
+    pull.add_argument("names", nargs="+", metavar="MODEL")
+    models = commands.add_parser("models", help="list the models that can be served", allow_abbrev=False)
+    for command in (pull, models):
+        command.add_argument(
+            "--config", metavar="FILE", help="settings file, else engine.toml where it exists"
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

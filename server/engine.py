@@ -1,0 +1,67 @@
+"""Everything that the routes share: settings, models, threads, downloads and budgets, with one start and one end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from pool import Pool
+from server.body import BodyBudget
+from server.decode import Decoder, ImageLimits, default_num_threads
+from server.fetch import Fetcher
+from server.intake import Intake
+from server.launch import Launching
+from server.registry import Policy, Registry
+from server.settings import Settings
+from server.table import Known, known_models
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Made before the event loop runs; `start` and `stop` are called inside it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        known: Mapping[str, Known] | None = None,
+        make_pool: Callable[[Known], Pool] | None = None,
+        fetcher: Fetcher | None = None,
+    ) -> None:
+        """`known`, `make_pool` and `fetcher` replace what the settings say, for tests.
+
+        Raises SettingsError and NoSuchDeviceError.
+        """
+        self.settings = settings
+        num_threads = default_num_threads() if settings.decode_threads == "auto" else settings.decode_threads
+        self._launching = Launching(settings, num_threads)
+        policy = Policy(
+            on_demand=settings.on_demand,
+            max_loaded_models=settings.max_loaded_models,
+            load_timeout=settings.load_timeout,
+            max_load_waiters=settings.max_load_waiters,
+            drain_timeout=settings.drain_timeout,
+        )
+        self.registry = Registry(
+            known_models(settings) if known is None else known, policy, make_pool or self._launching.make_pool
+        )
+        limits = ImageLimits(settings.max_body_bytes, settings.max_image_pixels, settings.max_image_side)
+        self.decoder = Decoder(num_threads, limits)
+        self.intake = Intake(settings.max_body_bytes, settings.max_json_bytes)
+        self.budget = BodyBudget(settings.max_in_flight_bytes)
+        self.fetcher: Fetcher | None = None
+        if settings.image_url == "public":
+            self.fetcher = fetcher or Fetcher(settings.max_body_bytes, settings.max_fetches)
+
+    def start(self) -> None:
+        """Begin to load; returns at once."""
+        log.info("engine starting", extra={"devices": list(self._launching.devices)})
+        self.registry.start()
+
+    async def stop(self) -> None:
+        """Finish what is in flight, then end every process and thread."""
+        await self.registry.stop()
+        if self.fetcher is not None:
+            await self.fetcher.close()
+        self._launching.close()
+        self.decoder.close()

@@ -1,0 +1,133 @@
+"""Everything that can go wrong for a client: the only place that knows statuses and texts.
+
+A reply's body is ``{"error": {"code", "message", "request_id"}}``. The message is fixed per code; only names of
+fields and reasons out of closed lists are filled in, never the text of an exception.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from pool import errors as pool_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One code's status and text; ``{subject}`` is the field, model or reason it is about."""
+
+    status: HTTPStatus
+    message: str
+    retry_after: float | None = None
+    """Seconds to tell the client where nothing better is known."""
+
+
+_BAD, _GONE = HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND
+_TYPE, _IMAGE = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY
+_BUSY = HTTPStatus.SERVICE_UNAVAILABLE
+
+KINDS: Mapping[str, Kind] = {
+    "invalid_json": Kind(_BAD, "The body is not valid JSON."),
+    "invalid_request": Kind(_BAD, "The body must be a JSON object."),
+    "invalid_multipart": Kind(
+        _BAD, "The body is not valid multipart/form-data with one file named image or file."
+    ),
+    "invalid_parameter": Kind(
+        _BAD, "The parameter {subject} is missing or not allowed here, or its value is wrong."
+    ),
+    "unknown_field": Kind(_BAD, "The field {subject} is not known."),
+    "exactly_one_image_source": Kind(_BAD, "Give exactly one of image_url and image_base64."),
+    "invalid_base64": Kind(_BAD, "image_base64 is not valid base64."),
+    "empty_body": Kind(_BAD, "The body is empty."),
+    "invalid_image_url": Kind(_BAD, "image_url is not a valid http or https address."),
+    "image_url_not_allowed": Kind(_BAD, "image_url leads to an address that is not allowed."),
+    "image_url_disabled": Kind(_BAD, "This server does not fetch images by URL; send the image itself."),
+    "forbidden": Kind(HTTPStatus.FORBIDDEN, "This is only allowed from the machine that the server runs on."),
+    "not_found": Kind(_GONE, "There is no such page; GET /docs lists what there is."),
+    "model_not_found": Kind(_GONE, "There is no such model; GET /models lists what there is."),
+    "method_not_allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not allowed here."),
+    "body_too_large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body or the image in it is too large."),
+    "unsupported_media_type": Kind(
+        _TYPE, "Send application/json, multipart/form-data or an image with its image/* content type."
+    ),
+    "unsupported_content_encoding": Kind(_TYPE, "A compressed body is not supported."),
+    "unsupported_image_format": Kind(_TYPE, "The image must be JPEG, PNG, WebP, BMP or GIF."),
+    "image_undecodable": Kind(_IMAGE, "The image is damaged or not an image."),
+    "image_too_large": Kind(_IMAGE, "The image has too many pixels or a side that is too long."),
+    "image_unprocessable": Kind(_IMAGE, "The model cannot work on this image."),
+    "image_fetch_failed": Kind(_IMAGE, "The image could not be fetched: {subject}."),
+    "queue_full": Kind(_BUSY, "Too many requests are waiting for this model.", 1.0),
+    "overloaded": Kind(_BUSY, "The server holds as much as it can.", 1.0),
+    "model_loading": Kind(_BUSY, "The model {subject} is still loading{progress}.", 5.0),
+    "model_unavailable": Kind(_BUSY, "The model {subject} cannot be served now.", 5.0),
+    "weights_unavailable": Kind(
+        _BUSY,
+        "The weights of {subject} are not on this machine and could not be downloaded. Run `inference-engine pull "
+        "{subject}` there once it has a network, or copy them into the weights folder that the log names.",
+        5.0,
+    ),
+    "shutting_down": Kind(_BUSY, "The server is stopping.", 5.0),
+    "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer was not ready in time."),
+    "internal": Kind(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; the log has the request_id."
+    ),
+}
+
+
+class RequestFailedError(Exception):
+    """This request is answered with an error: `code` out of KINDS."""
+
+    def __init__(
+        self,
+        code: str,
+        subject: str = "",
+        *,
+        retry_after: float | None = None,
+        progress: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.kind = KINDS[code]
+        self.retry_after = retry_after
+        self.message = self.kind.message.format(subject=subject[:128], progress=progress)
+        self._headers = dict(headers or {})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the reply, among them Retry-After (whole seconds, rounded up) where trying again may help."""
+        seconds = self.kind.retry_after if self.retry_after is None else self.retry_after
+        if self.kind.retry_after is None or seconds is None:
+            return self._headers
+        return {**self._headers, "retry-after": str(max(1, math.ceil(min(seconds, 3600.0))))}
+
+
+class ClientDisconnectedError(Exception):
+    """Nobody is left to answer."""
+
+
+_FROM_MODEL = {"image_unprocessable", "invalid_parameter"}
+"""Codes that a model may choose for one entry; any other word is ours to look into."""
+
+
+def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -> RequestFailedError:
+    """What a client is told of something that happened in the pool of `model_id`."""
+    match error:
+        case pool_errors.QueueFullError():
+            return RequestFailedError("queue_full", retry_after=error.retry_after)
+        case pool_errors.DeadlineExceededError():
+            return RequestFailedError("deadline_exceeded")
+        case pool_errors.ModelLoadingError():
+            return RequestFailedError(
+                "model_loading", model_id, retry_after=error.retry_after, progress=progress
+            )
+        case pool_errors.LoadFailedError(code="weights_unavailable"):
+            return RequestFailedError("weights_unavailable", model_id)
+        case pool_errors.EntryFailedError(code=code) if code in _FROM_MODEL:
+            return RequestFailedError(code, "prompt" if code == "invalid_parameter" else "")
+        case pool_errors.EntryFailedError():
+            return RequestFailedError("internal")
+        case _:
+            return RequestFailedError("model_unavailable", model_id)

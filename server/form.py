@@ -1,0 +1,98 @@
+"""multipart/form-data, parsed in memory: one file named ``image`` or ``file``, the options as fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from server.errors import RequestFailedError
+
+if TYPE_CHECKING:  # declared for type checkers only
+    from python_multipart.multipart import MultipartCallbacks
+
+FILE_NAMES = ("image", "file")
+MAX_PARTS = 32
+MAX_FIELD_BYTES = 64 * 1024
+OVERHEAD_BYTES = 256 * 1024
+"""What a form may be larger than the image in it."""
+
+
+@dataclass(slots=True)
+class Form:
+    """A parsed form."""
+
+    image: bytes
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+def parse_form(content_type: str, body: bytes, max_image_bytes: int) -> Form:
+    """Raises RequestFailedError ``invalid_multipart``, ``body_too_large`` or ``empty_body``."""
+    _, options = parse_options_header(content_type)
+    collector = _Collector(max_image_bytes)
+    try:
+        parser = MultipartParser(options.get(b"boundary", b""), collector.callbacks(), max_header_count=8)
+        parser.write(body)
+        parser.finalize()
+    except FormParserError:
+        raise RequestFailedError("invalid_multipart") from None
+    if not collector.is_complete or not options.get(b"boundary"):
+        raise RequestFailedError("invalid_multipart")
+    return collector.form()
+
+
+class _Collector:
+    def __init__(self, max_image_bytes: int) -> None:
+        self._max_image_bytes = max_image_bytes
+        self._parts: dict[str, bytearray] = {}
+        self._headers: dict[bytes, bytes] = {}
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._part = bytearray()
+        self._limit = 0
+        self.is_complete = False
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._headers.clear,
+            "on_header_field": lambda chunk, start, end: self._header_name.extend(chunk[start:end]),
+            "on_header_value": lambda chunk, start, end: self._header_value.extend(chunk[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._begin_content,
+            "on_part_data": self._add_content,
+            "on_end": self._end,
+        }
+
+    def _end_header(self) -> None:
+        self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _begin_content(self) -> None:
+        kind, options = parse_options_header(self._headers.get(b"content-disposition", b"").decode("latin-1"))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if kind != b"form-data" or not name or name in self._parts or len(self._parts) >= MAX_PARTS:
+            raise RequestFailedError("invalid_multipart")
+        self._limit = self._max_image_bytes if name in FILE_NAMES else MAX_FIELD_BYTES
+        self._part = self._parts[name] = bytearray()
+
+    def _add_content(self, chunk: bytes, start: int, end: int) -> None:
+        if len(self._part) + end - start > self._limit:
+            raise RequestFailedError("body_too_large")
+        self._part += memoryview(chunk)[start:end]
+
+    def _end(self) -> None:
+        self.is_complete = True
+
+    def form(self) -> Form:
+        images = [self._parts.pop(name) for name in FILE_NAMES if name in self._parts]
+        if len(images) != 1:
+            raise RequestFailedError("invalid_multipart")
+        if not images[0]:
+            raise RequestFailedError("empty_body")
+        try:
+            return Form(bytes(images[0]), {name: part.decode() for name, part in self._parts.items()})
+        except UnicodeDecodeError:
+            raise RequestFailedError("invalid_multipart") from None

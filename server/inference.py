@@ -1,0 +1,118 @@
+"""`POST /inference`, from the first byte of the request to the reply. Nothing scarce is held while a client is slow:
+the body comes first, then the model, then a slot."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from models.spec import Spec, Task
+from pool import Pool
+from server import schemas
+from server.body import BodyShare
+from server.disconnect import cancelled_on_disconnect
+from server.engine import Engine
+from server.errors import ClientDisconnectedError, RequestFailedError
+from server.fetch import TOTAL_TIMEOUT, parse_url
+from server.intake import InferenceRequest
+from server.replies import ErrorReply, JsonReply
+from server.results import Answered, Timings, reply_to
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """Options and prompt, checked against a task."""
+
+    task: Task
+    parameters: schemas.Parameters
+    prompt: str | None
+
+    def to_params(self, width: int, height: int) -> dict[str, Any]:
+        """What the worker gets with the pixels; the size is the upright original's."""
+        params = {"width": width, "height": height, **self.parameters.model_dump()}
+        return params if self.prompt is None else {**params, "prompt": self.prompt}
+
+    @property
+    def batch_key(self) -> str:
+        """What must be equal inside a batch: generation runs all rows at once."""
+        if isinstance(self.parameters, schemas.TextParameters):
+            return f"{self.parameters.max_new_tokens}/{self.parameters.num_beams}"
+        return ""
+
+
+class Inference:
+    """The ASGI application of the route; no request object in between."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or nobody if the client has left."""
+        try:
+            with self._engine.budget.share() as share:
+                reply = await self._answer(scope, receive, share)
+        except ClientDisconnectedError:
+            return
+        except RequestFailedError as error:
+            reply = ErrorReply(error, scope["state"]["request_id"])
+        await reply(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, share: BodyShare) -> JsonReply:
+        registry, state = self._engine.registry, scope["state"]
+
+        def admit(model_id: str) -> None:
+            served = registry.find(model_id)
+            state["model_id"] = model_id
+            registry.admit(served, time.monotonic() + self._engine.settings.deadline)
+
+        request = await self._engine.intake.read(scope, receive, share, admit)
+        served = registry.find(request.model_id)
+        self._check_url(request)
+        inputs = _check(served.known.task, request) if served.known.task else None
+        async with cancelled_on_disconnect(receive), registry.use(served) as pool:
+            spec = served.spec
+            assert spec is not None, "a pool that may be used has told its spec"
+            inputs = inputs or _check(spec.task, request)
+            schemas.check_classes(inputs.parameters, spec)
+            answered = await self._infer(pool, spec, inputs, request, share)
+        state["batch_size"] = answered.result.batch_size
+        answered.timings.seconds["total"] = time.monotonic() - state["started_at"]
+        return reply_to(answered, state["request_id"])
+
+    async def _infer(
+        self, pool: Pool, spec: Spec, inputs: _Inputs, request: InferenceRequest, share: BodyShare
+    ) -> Answered:
+        deadline = time.monotonic() + self._engine.settings.deadline
+        timings = Timings()
+        encoded = request.encoded
+        if encoded is None:
+            encoded = await self._fetch(request.image_url or "", share, deadline, timings)
+        with await pool.lease(deadline) as lease:
+            started = time.monotonic()
+            width, height = await self._engine.decoder.decode_into(lease.pixels, encoded, spec.resize)
+            timings.seconds["decode"] = time.monotonic() - started
+            result = await pool.infer(lease, inputs.to_params(width, height), deadline, inputs.batch_key)
+        timings.add(result.timings)
+        return Answered(spec.model_id, inputs.task, (width, height), result, timings)
+
+    async def _fetch(self, url: str, share: BodyShare, deadline: float, timings: Timings) -> bytes:
+        assert self._engine.fetcher is not None, "checked before"
+        started = time.monotonic()
+        encoded = await self._engine.fetcher.fetch(url, share.grow, min(TOTAL_TIMEOUT, deadline - started))
+        timings.seconds["fetch"] = time.monotonic() - started
+        return encoded
+
+    def _check_url(self, request: InferenceRequest) -> None:
+        if request.image_url is not None:
+            if self._engine.fetcher is None:
+                raise RequestFailedError("image_url_disabled")
+            parse_url(request.image_url)
+
+
+def _check(task: Task, request: InferenceRequest) -> _Inputs:
+    schemas.check_prompt(task, request.prompt)
+    parameters = schemas.parse_parameters(task, request.parameters, is_text=request.is_text)
+    return _Inputs(task, parameters, request.prompt)

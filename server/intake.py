@@ -1,0 +1,110 @@
+"""From HTTP to one request, whichever of the three ways it came in: JSON, an image as the body, or a form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope
+
+from server import form, schemas
+from server.body import BodyShare, read_body
+from server.errors import RequestFailedError
+
+MAX_QUERY_FIELDS = 32
+
+Admit = Callable[[str], None]
+"""Told the model's name as soon as it is known; raises to refuse before anything more is spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """What a client asks for. Exactly one of `encoded` (an image's bytes, or base64 text) and `image_url` is set;
+    `parameters` are checked once the model's task is known, `is_text` if their values are strings still."""
+
+    model_id: str
+    prompt: str | None
+    parameters: Mapping[str, Any]
+    is_text: bool
+    encoded: bytes | str | None = None
+    image_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Reads requests within limits in bytes."""
+
+    max_body_bytes: int
+    max_json_bytes: int
+
+    async def read(self, scope: Scope, receive: Receive, share: BodyShare, admit: Admit) -> InferenceRequest:
+        """Read one request; nothing of an image is decoded yet. Raises RequestFailedError, ClientDisconnectedError.
+
+        `admit` is called before the body is read where the query names the model, else before it is unpacked.
+        """
+        headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        if headers.get(b"content-encoding", "identity").strip().lower() not in ("identity", ""):
+            raise RequestFailedError("unsupported_content_encoding")
+        content_type = headers.get(b"content-type", "")
+        kind = content_type.partition(";")[0].strip().lower()
+        query = _parse_query(scope["query_string"])
+        if kind == "application/json":
+            if query:
+                raise RequestFailedError("unknown_field", next(iter(query)))
+            return self._from_json(await read_body(scope, receive, self.max_json_bytes, share), admit)
+        if "model_id" in query:
+            admit(query["model_id"])
+        if kind == "multipart/form-data":
+            limit = self.max_body_bytes + form.OVERHEAD_BYTES
+            body = await read_body(scope, receive, limit, share)
+            return self._from_form(form.parse_form(content_type, body, self.max_body_bytes), query, admit)
+        if kind.startswith("image/"):
+            options = _Options(query)
+            return options.request(await read_body(scope, receive, self.max_body_bytes, share))
+        raise RequestFailedError("unsupported_media_type")
+
+    def _from_json(self, body: bytes, admit: Admit) -> InferenceRequest:
+        parsed = schemas.parse_json(body)
+        admit(parsed.model_id)
+        return InferenceRequest(
+            parsed.model_id, parsed.prompt, parsed.parameters, False, parsed.image_base64, parsed.image_url
+        )
+
+    def _from_form(self, parsed: form.Form, query: Mapping[str, str], admit: Admit) -> InferenceRequest:
+        if both := query.keys() & parsed.fields.keys():
+            raise RequestFailedError("invalid_parameter", min(both))
+        options = _Options({**query, **parsed.fields})
+        admit(options.model_id)
+        return options.request(parsed.image)
+
+
+class _Options:
+    """The options of a query or a form, all of them text."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._fields = dict(fields)
+        if "model_id" not in self._fields:
+            raise RequestFailedError("invalid_parameter", "model_id")
+        self.model_id = self._fields.pop("model_id")
+        self._prompt = self._fields.pop("prompt", None)
+
+    def request(self, image: bytes) -> InferenceRequest:
+        return InferenceRequest(self.model_id, self._prompt, self._fields, True, image)
+
+
+def _parse_query(query_string: bytes) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(
+            query_string.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=MAX_QUERY_FIELDS,
+        )
+    except ValueError:  # not ASCII, not UTF-8 inside the escapes, or too many
+        raise RequestFailedError("invalid_parameter", "query") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise RequestFailedError("invalid_parameter", "query")
+    return fields

@@ -1,0 +1,132 @@
+"""How the workers of a model are started: their forkserver, environment, places and limits."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from models.catalogue import CatalogueEntry
+from models.spec import Family
+from pool import Launcher, Limits, Pool, place, usable_cores
+from server.devices import pick_devices
+from server.settings import Settings
+from server.table import Known
+
+GPU_DEPTH = 2
+"""Batches given to a replica on a GPU at once, so that it never waits for the next."""
+
+
+class Launching:
+    """Makes pools. One forkserver per family, started when the family's first model is."""
+
+    def __init__(self, settings: Settings, num_decode_threads: int) -> None:
+        """Raises NoSuchDeviceError."""
+        self._settings = settings
+        self._devices = pick_devices(settings.device, settings.cuda_visible_devices)
+        self._environment = worker_environment(settings)
+        self._num_decode_threads = num_decode_threads
+        self._launchers: dict[Family, Launcher] = {}
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """Devices that models are placed on."""
+        return self._devices
+
+    def make_pool(self, known: Known) -> Pool:
+        """A pool that has not been started."""
+        settings, entry = self._settings, known.entry
+        placements = place(
+            self._devices,
+            None if known.replicas == "auto" else known.replicas,
+            usable_cores(),
+            None if settings.threads == "auto" else settings.threads,
+        )
+        limits = Limits(
+            max_batch_size=settings.max_batch_size,
+            max_queue_delay=settings.max_queue_delay,
+            max_queue_size=settings.max_queue_size,
+            max_in_flight=1 if self._devices == ("cpu",) else GPU_DEPTH,
+            num_extra_slots=self._num_decode_threads,
+            start_timeout=settings.start_timeout,
+            batch_timeout=settings.batch_timeout,
+        )
+        return Pool(
+            entry.model_id,
+            entry.factory,
+            factory_config(settings, entry),
+            placements,
+            self._launcher(entry),
+            limits,
+        )
+
+    def _launcher(self, entry: CatalogueEntry) -> Launcher:
+        if entry.family not in self._launchers:
+            self._launchers[entry.family] = Launcher(entry.preload, self._environment)
+        return self._launchers[entry.family]
+
+    def close(self) -> None:
+        """End the forkservers."""
+        for launcher in self._launchers.values():
+            launcher.close()
+
+
+def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
+    """What a worker is told of its model, JSON types; also what `pull` fetches by."""
+    folder = cache_folder(settings, entry)
+    return {
+        **entry.to_config(),
+        "max_batch_size": settings.max_batch_size,
+        "offline": settings.offline,
+        "cache_dir": str(folder) if folder else None,
+    }
+
+
+def cache_folder(settings: Settings, entry: CatalogueEntry) -> Path | None:
+    """Where downloaded weights are kept; None for the Hugging Face library's own default."""
+    if entry.source == "ultralytics":
+        home = _writable_home()
+        default = home / ".cache" / "ultralytics" if home else _temporary_folder() / "weights"
+        return settings.ultralytics_cache_dir or default
+    if settings.huggingface_hub_cache is None and settings.hf_home is not None:
+        return settings.hf_home / "hub"
+    return settings.huggingface_hub_cache
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Variables of the forkservers, on top of the front's own. Libraries read them at import."""
+    environment = {
+        "YOLO_OFFLINE": "true",  # importing ultralytics would resolve names otherwise
+        "YOLO_AUTOINSTALL": "false",
+        "ULTRALYTICS_SAFE_LOAD": "true",  # weights are pickles; load nothing but tensors and known classes
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # the usual check would start CUDA before the fork
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OPENBLAS_NUM_THREADS": "1",  # no threads before the fork; a worker sets its own number
+        "OMP_NUM_THREADS": "1",
+    }
+    if settings.offline:
+        environment["HF_HUB_OFFLINE"] = "1"
+    if settings.yolo_config_dir is not None:
+        environment["YOLO_CONFIG_DIR"] = str(settings.yolo_config_dir)
+    elif _writable_home() is None:
+        environment["YOLO_CONFIG_DIR"] = str(_temporary_folder())
+    return environment
+
+
+def _writable_home() -> Path | None:
+    """None for a container's random user, who has no home or may not write to it."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home if home != Path("/") and os.access(home, os.W_OK) else None
+
+
+def _temporary_folder() -> Path:
+    """A folder of this user's own, where the home folder cannot be written to."""
+    folder = Path(tempfile.gettempdir()) / f"ultralytics-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,91 @@
+"""Around every request: its id, one line in the access log, and the last resort when something unforeseen broke."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.errors import RequestFailedError
+from server.log import MAX_TEXT
+from server.replies import ErrorReply
+
+log = structlog.stdlib.get_logger("server.access")
+_PROBES = frozenset({"/healthz", "/readyz", "/livez"})
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestScope:
+    """Pure ASGI. Puts `request_id` and `started_at` (monotonic seconds) into ``scope["state"]``.
+
+    An ``X-Request-Id`` that is not 1 to 64 letters, digits, dots, dashes or underscores is replaced by one of
+    ours; the reply carries it as a header.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request and log it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["started_at"] = time.monotonic()
+        state["request_id"] = request_id = _request_id(scope)
+        status = 0
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except asyncio.CancelledError:
+            # The server cancels requests only when it stops. The task ends here either way, so the client
+            # is told instead of being cut off.
+            if status == 0:
+                await ErrorReply(RequestFailedError("shutting_down"), request_id)(
+                    scope, receive, send_and_note
+                )
+        except Exception:  # the border: nothing unforeseen may reach the client as a traceback or a reset
+            log.exception("request failed unexpectedly", request_id=request_id)
+            if status:
+                raise  # too late for another reply; uvicorn closes the connection
+            await ErrorReply(RequestFailedError("internal"), request_id)(scope, receive, send_and_note)
+        finally:
+            _log_access(scope, status)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return f"{random.getrandbits(128):032x}"  # unique is enough; a secret would cost a system call
+
+
+def _log_access(scope: Scope, status: int) -> None:
+    state = scope["state"]
+    client = scope.get("client")
+    fields = {
+        "request_id": state["request_id"],
+        "method": scope["method"][:MAX_TEXT],
+        "path": scope["path"][:MAX_TEXT],
+        "status": status or None,  # None: the client left before there was one
+        "duration_ms": round((time.monotonic() - state["started_at"]) * 1000, 3),
+        "client": client[0] if client else None,
+    }
+    fields |= {name: state[name] for name in ("model_id", "error_code", "batch_size") if name in state}
+    # Probes come every few seconds and say nothing as long as they are answered.
+    log.log(
+        logging.DEBUG if scope["path"] in _PROBES and status == 200 else logging.INFO, "request", **fields
+    )

@@ -1,0 +1,180 @@
+"""The OpenAPI description, made from the declarations that requests are checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from server.errors import KINDS
+from server.schemas import PARAMETERS, ClassifyParameters, DetectParameters, InferenceBody, TextParameters
+
+_REF = "#/components/schemas/{model}"
+_OBJECT: Mapping[str, Any] = {"type": "object"}
+
+
+def describe_api() -> dict[str, Any]:
+    """The document as JSON types."""
+    inputs: list[type[BaseModel]] = [InferenceBody, DetectParameters, ClassifyParameters, TextParameters]
+    _, schemas = models_json_schema([(model, "validation") for model in inputs], ref_template=_REF)
+    components = {**schemas["$defs"], "Inference": _INFERENCE, "Error": _ERROR}
+    body = components["InferenceBody"]["properties"]
+    body["parameters"] = {
+        "description": body["parameters"]["description"],
+        "anyOf": [{"$ref": _REF.format(model=model.__name__)} for model in inputs[1:]],
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Model inference engine",
+            "version": _version(),
+            "description": "Detection with YOLO, questions about images with BLIP.",
+        },
+        "paths": _paths(),
+        "components": {"schemas": components},
+    }
+
+
+def _version() -> str:
+    try:
+        return version("model-inference-engine")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"
+
+
+def _paths() -> dict[str, Any]:
+    model_id = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    model = {"parameters": [model_id]}
+    return {
+        "/inference": {"post": _inference()},
+        "/models": {"get": _operation("List all models and their states.")},
+        "/models/{model_id}": {**model, "get": _operation("Show one model.", "model_not_found")},
+        "/models/{model_id}/load": {
+            **model,
+            "post": _operation(
+                "Begin to load a model (from this machine only).",
+                "forbidden",
+                "model_not_found",
+                success=HTTPStatus.ACCEPTED,
+            ),
+        },
+        "/models/{model_id}/unload": {
+            **model,
+            "post": _operation("Unload a model (from this machine only).", "forbidden", "model_not_found"),
+        },
+        "/healthz": {"get": _operation("Readiness: 200 once every required model serves, else 503.")},
+        "/readyz": {"get": _operation("The same as /healthz.")},
+        "/livez": {"get": _operation("Liveness: 200 as long as the server answers at all.")},
+        "/openapi.json": {"get": _operation("This description.")},
+        "/docs": {
+            "get": {"summary": "This description as a page.", "responses": {"200": {"description": "HTML"}}}
+        },
+    }
+
+
+def _inference() -> dict[str, Any]:
+    file = {"type": "string", "format": "binary"}
+    form = {"model_id": {"type": "string"}, "prompt": {"type": "string"}, "image": file, **_options()}
+    codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed"}
+    operation = _operation(
+        "Run a model on one image.", *sorted(codes), schema={"$ref": _REF.format(model="Inference")}
+    )
+    in_query = [
+        {"name": name, "in": "query", "schema": schema, "description": "Only with an image as the body."}
+        for name, schema in form.items()
+        if name != "image"
+    ]
+    content = {
+        "application/json": {"schema": {"$ref": _REF.format(model="InferenceBody")}},
+        "image/*": {"schema": file},
+        "multipart/form-data": {
+            "schema": {"type": "object", "properties": form, "required": ["model_id", "image"]}
+        },
+    }
+    return {**operation, "parameters": in_query, "requestBody": {"required": True, "content": content}}
+
+
+def _options() -> dict[str, Any]:
+    """Options as they stand in a query or a form: text, lists with commas."""
+    options: dict[str, Any] = {}
+    for kind in {*PARAMETERS.values()}:
+        for name, schema in kind.model_json_schema()["properties"].items():
+            is_list = "anyOf" in schema
+            options[name] = (
+                {"type": "string", "example": "0,2"}
+                if is_list
+                else {k: schema[k] for k in ("type", "default")}
+            )
+    return dict(sorted(options.items()))
+
+
+def _operation(
+    summary: str, *codes: str, success: HTTPStatus = HTTPStatus.OK, schema: Mapping[str, Any] = _OBJECT
+) -> dict[str, Any]:
+    by_status: dict[str, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(str(KINDS[code].status.value), []).append(code)
+    error = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
+    return {
+        "summary": summary,
+        "responses": {
+            str(success.value): {
+                "description": success.phrase,
+                "content": {"application/json": {"schema": dict(schema)}},
+            },
+            **{
+                status: {"description": ", ".join(names), "content": error}
+                for status, names in sorted(by_status.items())
+            },
+        },
+    }
+
+
+_NUMBER: Mapping[str, Any] = {"type": "number"}
+_ERROR: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "request_id"],
+            "properties": {
+                "code": {"type": "string", "enum": sorted(KINDS)},
+                "message": {"type": "string"},
+                "request_id": {"type": "string"},
+            },
+        }
+    },
+}
+_INFERENCE: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["model_id", "task", "image", "timings_ms", "request_id"],
+    "properties": {
+        "model_id": {"type": "string"},
+        "task": {"type": "string", "enum": sorted(PARAMETERS)},
+        "image": {
+            "type": "object",
+            "properties": {"width": {"type": "integer"}, "height": {"type": "integer"}},
+        },
+        "predictions": {
+            "type": "array",
+            "description": "Of detect: boxes in pixels of the upright original.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "label": {"type": "string"},
+                    "class_id": {"type": "integer"},
+                    "confidence": _NUMBER,
+                    "box": {"type": "object", "properties": dict.fromkeys(("x1", "y1", "x2", "y2"), _NUMBER)},
+                },
+            },
+        },
+        "answer": {"type": "string", "description": "Of vqa."},
+        "prompt": {"type": "string", "description": "Of vqa: the question."},
+        "timings_ms": {"type": "object", "additionalProperties": _NUMBER},
+        "request_id": {"type": "string"},
+    },
+}

@@ -1,0 +1,64 @@
+"""The reply to an inference: the worker's JSON fragment, spliced in as it came, and the time each stage took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from pool import Result
+from server.replies import JsonReply
+
+STAGES = ("fetch", "decode", "queue", "infer", "post", "total")
+
+
+@dataclass(slots=True)
+class Timings:
+    """Float seconds per stage; a stage that did not happen is 0."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    def add(self, stages: Mapping[str, float]) -> None:
+        """Take over what is one of STAGES."""
+        self.seconds.update({name: value for name, value in stages.items() if name in self.seconds})
+
+    def milliseconds(self) -> dict[str, float]:
+        """Rounded to microseconds."""
+        return {name: round(value * 1000, 3) for name, value in self.seconds.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Everything the reply is made of. `size` is the upright image's (width, height) in pixels."""
+
+    model_id: str
+    task: str
+    size: tuple[int, int]
+    result: Result
+    timings: Timings
+
+
+def reply_to(answered: Answered, request_id: str) -> JsonReply:
+    """The 200. Raises ValueError if the worker's fragment is not a JSON object."""
+    milliseconds = answered.timings.milliseconds()
+    width, height = answered.size
+    head = {"model_id": answered.model_id, "task": answered.task, "image": {"width": width, "height": height}}
+    tail = {"timings_ms": milliseconds, "request_id": request_id}
+    body = splice(orjson.dumps(head), answered.result.payload, orjson.dumps(tail))
+    stages = [f"{name};dur={value}" for name, value in milliseconds.items()]
+    server_timing = ", ".join([*stages, f'batch;desc="{answered.result.batch_size}"'])
+    return JsonReply(body, headers={"server-timing": server_timing})
+
+
+def splice(*objects: bytes) -> bytes:
+    """One JSON object with the members of all `objects`, without parsing them. Raises ValueError for what is not
+    an object; that names do not repeat is the caller's business."""
+    members = []
+    for text in objects:
+        stripped = text.strip()
+        if stripped[:1] != b"{" or stripped[-1:] != b"}":
+            raise ValueError("not a JSON object")
+        if inside := stripped[1:-1].strip():
+            members.append(inside)
+    return b"{" + b",".join(members) + b"}"

@@ -1,0 +1,111 @@
+"""`inference-engine serve`: the socket first, so that a port in use is said at once; then uvicorn around the app."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from server.app import create_app
+from server.devices import NoSuchDeviceError
+from server.engine import Engine
+from server.log import configure_log
+from server.settings import Settings
+from server.settings_load import SettingsError
+
+BACKLOG = 2048
+KEEP_ALIVE_TIMEOUT = 75
+"""Whole seconds, longer than the minute for which proxies usually keep idle connections: who closes second never
+sends a request into a connection that is gone."""
+EXIT_CONFIG = 78
+"""EX_CONFIG of sysexits.h: starting again as it is cannot help."""
+SAMPLE = Path("models/demo/samples/sample.jpg")
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+
+def serve(settings: Settings) -> int:
+    """Run until a signal; the exit code."""
+    configure_log(settings.log_format, settings.log_level)
+    try:
+        app = create_app(settings, Engine(settings))
+    except (SettingsError, NoSuchDeviceError) as error:
+        print(f"inference-engine: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        print(f"inference-engine: cannot listen on {where}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_CONFIG
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # middleware.py writes one line per request
+        server_header=False,
+        proxy_headers=False,  # anybody could say to be on this machine
+        timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
+    )
+    address = base_url(listener)
+    server = _Server(config, lambda: print(welcome(address), flush=True))
+    # uvicorn puts these back when it is done and raises the signal again; with its own it ends with code 0 then.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, server.handle_exit)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve(sockets=[listener]))
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket of whatever family `host` is of. Raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def base_url(listener: socket.socket) -> str:
+    """Where a client on this machine reaches the socket."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def welcome(address: str) -> str:
+    """What is printed once the server listens: its address, something to try, something to read."""
+    sample = Path(__file__).resolve().parent.parent / SAMPLE
+    if sample.is_relative_to(Path.cwd()):  # else the whole path, so that the line can be pasted as it is
+        sample = sample.relative_to(Path.cwd())
+    return (
+        f"Listening on {address}\n"
+        f"Try it:  curl -F model_id=shapes-detect -F image=@{sample} {address}/inference\n"
+        f"Read on: {address}/docs"
+    )

@@ -1,0 +1,236 @@
+"""What the operator chose: one frozen declaration, read once at start.
+
+Defaults < engine.toml < environment ``ENGINE_*`` < command line. Nobody else in the project reads the
+environment; the usual variables of CUDA, Hugging Face and Ultralytics keep their meaning through aliases here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from models.spec import Family, Task
+
+ENV_PREFIX = "ENGINE_"
+DEFAULT_CONFIG = Path("engine.toml")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _split_commas(value: object) -> object:
+    """``a, b`` from the environment or the command line; TOML brings a list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _parse_json(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError("must be a JSON object") from error
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+Count = Annotated[int, Field(ge=1)]
+AutoCount = Literal["auto"] | Count
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+NumBytes = Annotated[int, Field(ge=1024)]
+
+
+class ModelSettings(BaseModel):
+    """One ``[models.NAME]`` table: an operator's own weights, or options for a model of the catalogue."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weights: Path | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    family: Family | None = None
+    task: Task | None = None
+    imgsz: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
+    replicas: AutoCount | None = None
+    load_at_start: bool | None = None
+    description: Annotated[str, Field(max_length=300)] = ""
+
+
+def _usual(name: str) -> AliasChoices:
+    """A variable that keeps its usual name, without our prefix."""
+    return AliasChoices(name, name.upper(), f"{ENV_PREFIX}{name.upper()}")
+
+
+class Settings(BaseSettings):
+    """Every setting, its default and what it means. `describe` in settings_text.py prints it as a table."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True
+    )
+
+    config: Path | None = Field(
+        None, description="Settings file; without it `engine.toml` is read where it exists."
+    )
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` for every interface."
+    )
+    port: int = Field(5000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+    load_at_start: Names | None = Field(
+        None, description="Models loaded at start, which readiness waits for. Unset: the shipped demo models."
+    )
+    on_demand: Literal["all", "listed", "off"] = Field(
+        "all",
+        description="Which other models a request may load: all, only those named in the settings, or none.",
+    )
+    max_loaded_models: Count = Field(
+        4, description="Models in memory at once; the idle one used longest ago makes room, never a busy one."
+    )
+    load_timeout: Seconds = Field(120.0, description="Seconds that a request waits for its model to load.")
+    max_load_waiters: Count = Field(256, description="Requests that may wait for models to load.")
+
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
+        description="`auto`, `cpu`, `cuda` (every GPU) or `cuda:N`.",
+    )
+    replicas: AutoCount = Field(
+        "auto", description="Worker processes of a model: per GPU, or in all on the CPU."
+    )
+    threads: AutoCount = Field(
+        "auto", description="CPU threads of one worker; `auto`: its share of the cores."
+    )
+    max_batch_size: int = Field(8, ge=1, le=1024, description="Most images that run together.")
+    max_queue_delay: float = Field(
+        0.0, ge=0, le=10, allow_inf_nan=False, description="Seconds that a batch waits to fill; 0: never."
+    )
+    max_queue_size: Count = Field(128, description="Requests that may wait for one model.")
+    deadline: Seconds = Field(
+        30.0, description="Seconds after which a request is given up (loading not counted)."
+    )
+    batch_timeout: Seconds = Field(
+        60.0, description="Seconds after which a worker that does not finish its batch is replaced."
+    )
+    start_timeout: Seconds = Field(
+        600.0, description="Seconds after which a worker that does not finish loading is replaced."
+    )
+
+    max_body_bytes: NumBytes = Field(20 * 2**20, description="Largest image: body, form file or download.")
+    max_json_bytes: NumBytes = Field(28 * 2**20, description="Largest JSON body.")
+    max_in_flight_bytes: NumBytes = Field(
+        256 * 2**20, description="Bytes of all request bodies held at once."
+    )
+    max_image_pixels: Count = Field(24_000_000, description="Largest image in pixels.")
+    max_image_side: int = Field(16_384, ge=1, le=32_767, description="Longest side of an image in pixels.")
+    decode_threads: AutoCount = Field(
+        "auto", description="Threads that decode images; `auto`: one per core, at most 8."
+    )
+    image_url: Literal["public", "off"] = Field(
+        "public", description="Whether images are fetched by URL; never from private addresses."
+    )
+    max_fetches: Count = Field(64, description="Downloads of images at once.")
+
+    drain_timeout: Seconds = Field(25.0, description="Seconds that a stop waits for requests in flight.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe line logged."
+    )
+    offline: bool = Field(False, description="Never download weights.")
+
+    huggingface_hub_cache: Path | None = Field(
+        None,
+        validation_alias=_usual("huggingface_hub_cache"),
+        description="Folder of downloaded BLIP weights.",
+    )
+    hf_home: Path | None = Field(
+        None,
+        validation_alias=_usual("hf_home"),
+        description="Home of Hugging Face; its `hub` folder is the fallback.",
+    )
+    ultralytics_cache_dir: Path | None = Field(
+        None,
+        validation_alias=_usual("ultralytics_cache_dir"),
+        description="Folder of downloaded YOLO weights.",
+    )
+    yolo_config_dir: Path | None = Field(
+        None,
+        validation_alias=_usual("yolo_config_dir"),
+        description="Where Ultralytics keeps its own settings file.",
+    )
+    cuda_visible_devices: str | None = Field(
+        None,
+        validation_alias=_usual("cuda_visible_devices"),
+        description="GPUs that may be used, as CUDA reads it.",
+    )
+
+    models: Annotated[dict[str, ModelSettings], NoDecode, BeforeValidator(_parse_json)] = Field(
+        default_factory=dict,
+        description="`[models.NAME]` tables of engine.toml (JSON elsewhere): weights, sha256, family, task, imgsz, "
+        "replicas, load_at_start, description.",
+    )
+
+    @field_validator("models")
+    @classmethod
+    def _names_are_plain(cls, models: dict[str, ModelSettings]) -> dict[str, ModelSettings]:
+        for name in models:
+            if not _MODEL_NAME.fullmatch(name):
+                raise ValueError(
+                    f"model name {name[:80]!r} must be 1 to 64 letters, digits, dots, dashes, underscores"
+                )
+        return models
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        if self.max_json_bytes > self.max_in_flight_bytes or self.max_body_bytes > self.max_in_flight_bytes:
+            raise ValueError(
+                "max_in_flight_bytes must hold at least one body (max_json_bytes, max_body_bytes)"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Strongest first."""
+        path = init_settings().get("config") or env_settings().get("config")
+        toml = InitSettingsSource(settings_cls, read_toml(Path(path) if path else None))
+        return init_settings, env_settings, toml
+
+
+def read_toml(path: Path | None) -> dict[str, Any]:
+    """The settings file's fields, weights' paths made relative to its folder. {} if `path` is None and there is
+    no engine.toml in the working directory. Raises OSError or tomllib.TOMLDecodeError."""
+    if path is None:
+        if not DEFAULT_CONFIG.exists():
+            return {}
+        path = DEFAULT_CONFIG
+    fields = tomllib.loads(path.read_text("utf-8"))
+    models = fields.get("models")
+    for table in models.values() if isinstance(models, Mapping) else ():
+        if isinstance(table, dict) and isinstance(table.get("weights"), str):
+            table["weights"] = str(path.parent / table["weights"])
+    return fields

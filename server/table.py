@@ -1,0 +1,83 @@
+"""The models that can be asked for: the catalogue and the operator's own, with what the settings say of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from models.catalogue import CATALOGUE, CatalogueEntry, operator_entry
+from models.spec import Task
+from server.settings import ModelSettings, Settings
+from server.settings_load import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One model that a request may name."""
+
+    entry: CatalogueEntry
+    is_listed: bool
+    """Named in the settings."""
+    loads_at_start: bool
+    replicas: Literal["auto"] | int
+    task: Task | None
+    """None: only the weights know, so the first worker tells."""
+
+
+def known_models(settings: Settings, catalogue: Mapping[str, CatalogueEntry] = CATALOGUE) -> dict[str, Known]:
+    """Everything by name. Raises SettingsError for models that cannot be."""
+    problems = [
+        f"models.{name}: weights are missing, and the catalogue has no model of this name"
+        for name, table in settings.models.items()
+        if table.weights is None and name not in catalogue
+    ]
+    at_start = settings.load_at_start
+    problems += [
+        f"load_at_start: there is no model {name!r}; known are {', '.join(sorted({*catalogue, *settings.models}))}"
+        for name in at_start or ()
+        if name not in catalogue and name not in settings.models
+    ]
+    if problems:
+        raise SettingsError(problems)
+    names = [*catalogue, *(name for name in settings.models if name not in catalogue)]
+    known = {name: _known(name, settings, catalogue) for name in names}
+    num_at_start = sum(model.loads_at_start for model in known.values())
+    if num_at_start > settings.max_loaded_models:
+        raise SettingsError(
+            [f"max_loaded_models = {settings.max_loaded_models}: {num_at_start} models load at start"]
+        )
+    return known
+
+
+def _known(name: str, settings: Settings, catalogue: Mapping[str, CatalogueEntry]) -> Known:
+    table = settings.models.get(name)
+    entry = _entry(name, table, catalogue)
+    if settings.load_at_start is not None:
+        loads_at_start = name in settings.load_at_start
+    else:
+        loads_at_start = entry.load_at_start
+    if table is not None and table.load_at_start is not None:
+        loads_at_start = table.load_at_start
+    is_task_known = table is None or table.weights is None or table.task is not None
+    return Known(
+        entry=entry,
+        is_listed=table is not None or loads_at_start,
+        loads_at_start=loads_at_start,
+        replicas=table.replicas if table is not None and table.replicas is not None else settings.replicas,
+        task=entry.task if is_task_known else None,
+    )
+
+
+def _entry(name: str, table: ModelSettings | None, catalogue: Mapping[str, CatalogueEntry]) -> CatalogueEntry:
+    if table is None:
+        return catalogue[name]
+    if table.weights is None:
+        entry = replace(catalogue[name], imgsz=table.imgsz or catalogue[name].imgsz)
+        return replace(entry, sha256=table.sha256) if table.sha256 else entry
+    family = table.family or ("blip" if table.task in ("vqa", "caption") else "yolo")
+    task = table.task or ("vqa" if family == "blip" else "detect")
+    entry = operator_entry(
+        name, table.weights, sha256=table.sha256, family=family, task=task, imgsz=table.imgsz
+    )
+    return replace(entry, description=table.description) if table.description else entry

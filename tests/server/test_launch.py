@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.catalogue import CATALOGUE
+from server.devices import NoSuchDeviceError
+from server.launch import Launching, cache_folder, factory_config, worker_environment
+from server.settings import Settings
+from server.table import known_models
+
+
+def settings(**fields: Any) -> Settings:
+    return Settings(cuda_visible_devices="", **fields)
+
+
+def test_workers_never_download_or_unpickle_by_themselves() -> None:
+    environment = worker_environment(settings())
+    assert environment["YOLO_OFFLINE"] == "true"
+    assert environment["YOLO_AUTOINSTALL"] == "false"
+    assert environment["ULTRALYTICS_SAFE_LOAD"] == "true"
+    assert environment["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+    assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == "1"
+    assert "HF_HUB_OFFLINE" not in environment
+    assert worker_environment(settings(offline=True))["HF_HUB_OFFLINE"] == "1"
+
+
+def test_ultralytics_gets_a_place_to_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("YOLO_CONFIG_DIR", raising=False)
+    assert "YOLO_CONFIG_DIR" not in worker_environment(settings())
+    assert worker_environment(settings(yolo_config_dir="/c"))["YOLO_CONFIG_DIR"] == "/c"
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    folder = worker_environment(settings())["YOLO_CONFIG_DIR"]
+    assert os.access(folder, os.W_OK)
+    assert Path(folder).stat().st_mode & 0o777 == 0o700
+
+
+def test_weights_are_kept_where_the_usual_variables_say(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HF_HOME", "HUGGINGFACE_HUB_CACHE", "ULTRALYTICS_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    yolo, blip = CATALOGUE["yolov8n"], CATALOGUE["blip-vqa-base"]
+    assert cache_folder(settings(), yolo) == tmp_path / ".cache" / "ultralytics"
+    assert cache_folder(settings(ultralytics_cache_dir="/y"), yolo) == Path("/y")
+    assert cache_folder(settings(), blip) is None
+    assert cache_folder(settings(hf_home="/h"), blip) == Path("/h/hub")
+    assert cache_folder(settings(hf_home="/h", huggingface_hub_cache="/c"), blip) == Path("/c")
+
+
+def test_a_factory_is_told_all_it_needs() -> None:
+    config = factory_config(
+        settings(offline=True, max_batch_size=3, ultralytics_cache_dir="/y"), CATALOGUE["yolov8n"]
+    )
+    assert config["model_id"] == "yolov8n"
+    assert (config["max_batch_size"], config["offline"], config["cache_dir"]) == (3, True, "/y")
+
+
+async def test_pools_are_made_to_the_settings() -> None:
+    launching = Launching(
+        settings(device="cpu", replicas=3, threads=1, max_batch_size=5), num_decode_threads=2
+    )
+    known = known_models(settings(replicas=3))
+    pool = launching.make_pool(known["shapes-detect"])
+    assert len(pool.replicas) == 3
+    assert {replica.placement.num_threads for replica in pool.replicas} == {1}
+    assert launching.devices == ("cpu",)
+    launching.close()
+
+
+def test_a_gpu_that_is_not_there_is_said_before_anything_starts() -> None:
+    with pytest.raises(NoSuchDeviceError):
+        Launching(settings(device="cuda"), 1)

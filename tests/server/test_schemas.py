@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+import pytest
+
+from models.spec import Spec
+from server.errors import RequestFailedError
+from server.schemas import (
+    PARAMETERS,
+    DetectParameters,
+    TextParameters,
+    check_classes,
+    check_prompt,
+    parse_json,
+    parse_parameters,
+)
+
+
+def refusal(function: Any, *arguments: Any, **options: Any) -> tuple[str, str]:
+    with pytest.raises(RequestFailedError) as caught:
+        function(*arguments, **options)
+    return caught.value.code, caught.value.message
+
+
+def test_a_full_body_is_read() -> None:
+    body = parse_json(
+        b'{"model_id":"m","prompt":"what?","image_base64":"QQ==","parameters":{"confidence":1}}'
+    )
+    assert (body.model_id, body.prompt, body.image_base64, body.image_url) == ("m", "what?", "QQ==", None)
+    assert parse_parameters("detect", body.parameters, is_text=False) == DetectParameters(confidence=1.0)
+
+
+@pytest.mark.parametrize("body", [
+    b'{"a":1,}', b'{"a":1}x', b'{"a"', b"\xef\xbb\xbf{}", '{"a":1}'.encode("utf-16"), b'{"a":"\xe9"}', b'{"a":"\x00"}',
+    b'{"a":NaN}', b'{"a":-}', b"{'a':1}", b"[" * 1025 + b"]" * 1025, b"[" * 250_000, b"\xff\xd8\xff", b"{" * 100_000,
+    b'{"a":Infinity}', b'{"a":01}', b"nul",
+])  # fmt: skip
+def test_what_is_not_json_is_invalid_json(body: bytes) -> None:
+    assert refusal(parse_json, body)[0] == "invalid_json"
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"1", b"true", b"[[[]]]"])
+def test_json_that_is_no_object_is_an_invalid_request(body: bytes) -> None:
+    assert refusal(parse_json, body)[0] == "invalid_request"
+
+
+@pytest.mark.parametrize(("fields", "code", "name"), [
+    ({"image_base64": "A"}, "invalid_parameter", "model_id"), ({"model_id": 1, "image_base64": "A"}, "invalid_parameter", "model_id"),
+    ({"model_id": None, "image_base64": "A"}, "invalid_parameter", "model_id"),
+    ({"model_id": "m", "image_base64": ["A"]}, "invalid_parameter", "image_base64"),
+    ({"model_id": "m", "image_base64": [1, 2]}, "invalid_parameter", "image_base64"),
+    ({"model_id": "m", "image_url": {"x": 1}}, "invalid_parameter", "image_url"),
+    ({"model_id": "m", "image_url": "x", "prompt": True}, "invalid_parameter", "prompt"),
+    ({"model_id": "m", "image_url": "x", "parameters": []}, "invalid_parameter", "parameters"),
+    ({"model_id": "m", "image_url": "x", "parameters": None}, "invalid_parameter", "parameters"),
+    ({"model_id": "m", "image_url": "x", "model": "y"}, "unknown_field", "model"),
+    ({"model_id": "m", "images": ["http://x"] * 10_000}, "unknown_field", "images"),
+    ({"model_id": "m"}, "exactly_one_image_source", ""),
+    ({"model_id": "m", "image_url": "x", "image_base64": "A"}, "exactly_one_image_source", ""),
+])  # fmt: skip
+def test_a_wrong_field_is_named(fields: dict[str, Any], code: str, name: str) -> None:
+    found, message = refusal(parse_json, orjson.dumps(fields))
+    assert found == code
+    assert name in message
+
+
+@pytest.mark.parametrize(("name", "values"), [
+    ("confidence", ["0.5", True, [], {}, None, -1, 2, 1e308, -5e-324, 10**30, 1.0000001]),
+    ("iou", ["0.5", True, None, -0.1, 1.1]),
+    ("max_detections", [0, -1, 1001, 2**31, 2**63, 1.0, "1", True, None, [1]]),
+    ("classes", [1, "1", [], [True], ["1"], [-1], [2**40], [[1]], [1.0], [None], list(range(1001)), ["x"] * 100_000]),
+])  # fmt: skip
+def test_a_wrong_detect_option_is_named(name: str, values: list[Any]) -> None:
+    for value in values:
+        if name == "classes" and value is None:
+            continue
+        code, message = refusal(parse_parameters, "detect", {name: value}, is_text=False)
+        assert (code, f"parameters.{name} " in message) == ("invalid_parameter", True), value
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, -0.0, 5e-324, 0.999])
+def test_a_confidence_from_0_to_1_is_taken(value: float) -> None:
+    assert parse_parameters("detect", {"confidence": value}, is_text=False) == DetectParameters(
+        confidence=value
+    )
+
+
+def test_options_of_another_task_are_invalid_and_options_of_none_are_unknown() -> None:
+    for task in PARAMETERS:
+        for name in ("confidence", "num_beams", "top", "foo"):
+            if name not in PARAMETERS[task].model_fields:
+                expected = "unknown_field" if name == "foo" else "invalid_parameter"
+                assert refusal(parse_parameters, task, {name: 1}, is_text=False)[0] == expected
+
+
+def test_text_options_are_converted() -> None:
+    fields = {"confidence": "0.5", "iou": "1", "max_detections": "7", "classes": "1,2"}
+    expected = DetectParameters(confidence=0.5, iou=1.0, max_detections=7, classes=[1, 2])
+    assert parse_parameters("detect", fields, is_text=True) == expected
+    assert parse_parameters("vqa", {"num_beams": "3"}, is_text=True) == TextParameters(num_beams=3)
+
+
+@pytest.mark.parametrize("fields", [
+    {"confidence": ""}, {"confidence": "nan"}, {"confidence": "inf"}, {"confidence": "1e999"}, {"confidence": "0,5"},
+    {"max_detections": "1.5"}, {"max_detections": "9" * 400}, {"classes": ""}, {"classes": "1,"}, {"classes": "1;2"},
+])  # fmt: skip
+def test_wrong_text_options_are_named(fields: dict[str, str]) -> None:
+    code, message = refusal(parse_parameters, "detect", fields, is_text=True)
+    assert (code, f" {next(iter(fields))} " in message) == ("invalid_parameter", True)
+
+
+def test_the_name_of_an_unknown_field_is_cut_short() -> None:
+    code, message = refusal(parse_parameters, "detect", {"x" * 10_000: 1}, is_text=False)
+    assert code == "unknown_field"
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize(("task", "prompt", "is_fine"), [
+    ("vqa", "what colour?", True), ("vqa", None, False), ("vqa", "", False), ("vqa", "  ", False),
+    ("vqa", "x" * 1000, True), ("vqa", "x" * 1001, False), ("vqa", "a\x00b", False), ("vqa", "🦊" * 500, True),
+    ("caption", None, True), ("caption", "a photo of", True), ("detect", None, True), ("detect", "what?", False),
+])  # fmt: skip
+def test_prompts_are_for_the_tasks_that_read_them(task: Any, prompt: str | None, is_fine: bool) -> None:
+    if is_fine:
+        check_prompt(task, prompt)
+    else:
+        code, message = refusal(check_prompt, task, prompt)
+        assert (code, "prompt" in message) == ("invalid_parameter", True)
+
+
+def test_class_ids_must_be_the_models() -> None:
+    spec = Spec("m", "yolo", "detect", "letterbox", 64, 64, ("a", "b"), "cpu", "torch", "fp32", "")
+    check_classes(DetectParameters(classes=[0, 1]), spec)
+    check_classes(DetectParameters(), spec)
+    assert refusal(check_classes, DetectParameters(classes=[2]), spec)[0] == "invalid_parameter"
+
+
+def test_a_million_fields_cost_no_more_than_reading_them() -> None:
+    body = orjson.dumps({f"f{i}": i for i in range(300_000)})
+    started = time.process_time()
+    assert refusal(parse_json, body)[0] == "unknown_field"
+    assert time.process_time() - started < 2.0

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from server.serving import base_url, listen, welcome
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", "http://127.0.0.1:{}"), ("0.0.0.0", "http://127.0.0.1:{}"), ("localhost", None)],
+)
+def test_the_address_is_one_that_a_client_here_can_use(host: str, expected: str | None) -> None:
+    with listen(host, 0) as listener:
+        url = base_url(listener)
+        if expected is not None:
+            assert url == expected.format(listener.getsockname()[1])
+        with socket.create_connection(listener.getsockname()[:2], timeout=5):
+            pass
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_an_ipv6_address_is_in_brackets() -> None:
+    try:
+        listener = listen("::1", 0)
+    except OSError:
+        pytest.skip("no IPv6 address here")
+    with listener:
+        assert base_url(listener) == f"http://[::1]:{listener.getsockname()[1]}"
+
+
+def test_a_port_in_use_is_an_error_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_the_line_to_try_can_be_pasted_wherever_the_server_was_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    for folder in (root, tmp_path):
+        monkeypatch.chdir(folder)
+        line = welcome("http://h:1").splitlines()[1]
+        sample = line.split("image=@")[1].split()[0]
+        assert Path(sample).is_file(), line
+        assert line.endswith("http://h:1/inference")
+    monkeypatch.chdir(root)
+    assert "image=@models/demo/samples/sample.jpg" in welcome("")

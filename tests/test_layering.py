@@ -1,0 +1,104 @@
+"""Who may import whom: read from every file, and checked once in a real interpreter."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"torch", "torchvision", "ultralytics", "transformers", "openvino", "onnxruntime", "tensorrt"}
+HTTP = {"starlette", "uvicorn", "fastapi"}
+ASSETS = ROOT / "models" / "demo"
+"""Scripts that made the shipped weights; nothing imports them."""
+
+
+def files(package: str) -> list[Path]:
+    return sorted(path for path in (ROOT / package).rglob("*.py") if ASSETS not in path.parents)
+
+
+def imports(path: Path, only_at_import: bool = False) -> Iterator[str]:
+    """Full names of the modules that a file imports; `only_at_import` leaves out what functions import."""
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        is_deferred = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        )
+        if not (only_at_import and is_deferred):
+            nodes.extend(ast.iter_child_nodes(node))
+
+
+def top(names: Iterator[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", files("pool"), ids=str)
+def test_the_pool_imports_the_standard_library_numpy_and_itself(path: Path) -> None:
+    foreign = top(imports(path)) - set(sys.stdlib_module_names) - {"numpy", "pool"}
+    assert not foreign
+
+
+LIGHT_MODELS = {"models.spec", "models.catalogue", "models.weights", "models.errors"}
+"""What the front may read of the models: data and files, no torch."""
+
+
+@pytest.mark.parametrize("path", files("server"), ids=str)
+def test_the_server_imports_no_heavy_library_and_no_adapter(path: Path) -> None:
+    names = set(imports(path))
+    assert not {name.split(".")[0] for name in names} & HEAVY
+    ours = {name for name in names if name.startswith("models.")}
+    assert {".".join(name.split(".")[:2]) for name in ours} <= LIGHT_MODELS
+    assert not {name for name in names if name.startswith(("tests", "bench"))}
+
+
+@pytest.mark.parametrize("path", files("models"), ids=str)
+def test_models_know_neither_http_nor_processes_and_import_heavy_libraries_inside_functions(
+    path: Path,
+) -> None:
+    assert not top(imports(path)) & (HTTP | {"pool", "server", "multiprocessing", "tests", "bench"})
+    assert not top(imports(path, only_at_import=True)) & HEAVY
+
+
+@pytest.mark.parametrize("path", files("bench"), ids=str)
+def test_the_bench_needs_no_test(path: Path) -> None:
+    assert "tests" not in top(imports(path))
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    readers = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("server", "models")
+        for path in files(package)
+        if any(
+            isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        )
+    }
+    assert readers <= {"server/settings_load.py", "server/weights_commands.py"}  # the second only writes
+
+
+def test_no_file_is_named_like_a_standard_module_or_against_the_words() -> None:
+    banned = {"util", "utils", "common", "helper", "helpers", "misc", "manager", "data", "info"}
+    for package in ("server", "pool", "models", "bench"):
+        for path in files(package):
+            assert path.stem not in set(sys.stdlib_module_names) - {"__main__"} | banned, path
+
+
+def test_importing_the_app_leaves_torch_alone() -> None:
+    code = f"import sys, server.app, server.serving; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"

@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlencode, urlsplit
 
 
@@ -29,8 +30,7 @@ class Connection(asyncio.Protocol):
         self._head: tuple[int, dict[str, str], int, int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
 
     async def send(self, request: bytes) -> Reply:
         """Raises ConnectionError when the server closes instead of answering."""

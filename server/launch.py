@@ -81,6 +81,7 @@ def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
         "max_batch_size": settings.max_batch_size,
         "offline": settings.offline,
         "cache_dir": str(folder) if folder else None,
+        "base_url": settings.yolo_weights_url if entry.source == "ultralytics" else settings.hf_endpoint,
     }
 
 

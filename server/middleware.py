@@ -80,7 +80,7 @@ def _log_access(scope: Scope, status: int) -> None:
         "request_id": state["request_id"],
         "method": scope["method"][:MAX_TEXT],
         "path": scope["path"][:MAX_TEXT],
-        "status": status or None,  # None: the client left before there was one
+        "status": int(status) or None,  # None: the client left before there was one
         "duration_ms": round((time.monotonic() - state["started_at"]) * 1000, 3),
         "client": client[0] if client else None,
     }

@@ -34,6 +34,7 @@ from models.spec import Family, Task
 
 ENV_PREFIX = "ENGINE_"
 DEFAULT_CONFIG = Path("engine.toml")
+_HTTP = r"^https?://[^\s]+$"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -170,6 +171,17 @@ class Settings(BaseSettings):
         None,
         validation_alias=_usual("ultralytics_cache_dir"),
         description="Folder of downloaded YOLO weights.",
+    )
+    hf_endpoint: str | None = Field(
+        None,
+        pattern=_HTTP,
+        validation_alias=_usual("hf_endpoint"),
+        description="Address of a mirror of the hub.",
+    )
+    yolo_weights_url: str | None = Field(
+        None,
+        pattern=_HTTP,
+        description="Where YOLO weights are downloaded, instead of Ultralytics' own release.",
     )
     yolo_config_dir: Path | None = Field(
         None,

@@ -115,7 +115,6 @@ async def test_a_model_tells_its_task_where_nobody_else_knows(running: Running) 
     ({"model_id": "echo", "image_base64": BASE64, "parameters": {"num_beams": 2}}, 400, "invalid_parameter"),
     ({"model_id": "echo", "image_base64": BASE64, "parameters": {"classes": [2]}}, 400, "invalid_parameter"),
     ({"model_id": "echo", "image_base64": BASE64, "prompt": "what?"}, 400, "invalid_parameter"),
-    ({"model_id": "ask", "image_base64": BASE64}, 400, "invalid_parameter"),
     ({"model_id": 3, "image_base64": BASE64}, 400, "invalid_parameter"),
     ({"model_id": "echo", "image_url": "file:///etc/passwd"}, 400, "invalid_image_url"),
     ({"model_id": "echo", "image_url": "http://127.0.0.1/x.jpg"}, 400, "image_url_not_allowed"),

@@ -1,0 +1,253 @@
+"""The Dockerfile and the compose files, held against each other and against the code."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from starlette.routing import Match
+
+from server.cli import main
+from server.engine import Engine
+from server.routes import Routes
+from server.settings import ENV_PREFIX, Settings
+from server.settings_load import variable_names
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = {"docker-compose.yml": "inference-api", "docker-compose.gpu.yml": "inference-api-gpu"}
+
+Instructions = list[tuple[str, str]]
+
+
+def read_dockerfile() -> Instructions:
+    """(instruction, arguments) with continued lines joined and comments dropped."""
+    lines = (
+        line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#")
+    )
+    joined = re.sub(r"\\\n", " ", "\n".join(lines))
+    return [(line.split()[0], line.partition(" ")[2]) for line in joined.splitlines() if line.strip()]
+
+
+def final_stage(instructions: Instructions) -> Instructions:
+    begins = max(place for place, (name, _) in enumerate(instructions) if name == "FROM")
+    return instructions[begins:]
+
+
+def one(instructions: Instructions, name: str) -> str:
+    (arguments,) = [arguments for instruction, arguments in instructions if instruction == name]
+    return arguments
+
+
+def image_environment() -> dict[str, str]:
+    words = shlex.split(one(final_stage(read_dockerfile()), "ENV"))
+    return dict(word.split("=", 1) for word in words)
+
+
+def image_healthcheck() -> list[str]:
+    arguments = one(final_stage(read_dockerfile()), "HEALTHCHECK")
+    command: list[str] = json.loads(arguments.partition(" CMD ")[2])
+    return command
+
+
+def read_service(name: str) -> dict[str, Any]:
+    service: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())["services"][COMPOSE[name]]
+    return service
+
+
+def container_port() -> int:
+    return int(one(final_stage(read_dockerfile()), "EXPOSE"))
+
+
+def known_variables() -> set[str]:
+    return {
+        variable for name, field in Settings.model_fields.items() for variable in variable_names(name, field)
+    }
+
+
+def test_everything_that_the_image_copies_is_there_and_not_ignored() -> None:
+    copied = [
+        source for name, arguments in read_dockerfile() if name == "COPY" for source in arguments.split()[:-1]
+    ]
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert any(Path(source).match(pattern) for pattern in kept), f"{source} is kept out by .dockerignore"
+
+
+def test_the_image_installs_only_what_has_a_hash_or_pytorchs_own_index() -> None:
+    runs = [arguments for name, arguments in read_dockerfile() if name == "RUN"]
+    commands = [command for text in runs for command in re.split(r"&&|;", text)]
+    installs = [
+        command
+        for command in commands
+        if re.search(r"(bin/pip |\$install )", command) and "install=" not in command
+    ]
+    allowed = (
+        "--require-hashes -r requirements",
+        '--index-url "${TORCH_CPU_INDEX}"',
+        "--no-index",
+        "--no-build-isolation",
+    )
+
+    assert len(installs) == 6
+    assert [command for command in installs if not any(words in command for words in allowed)] == []
+
+
+def test_the_cpu_image_takes_torch_at_the_locked_version() -> None:
+    (pattern,) = set(re.findall(r"grep -oE '([^']+)'", (ROOT / "Dockerfile").read_text()))
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    found = [match.group() for line in lines if (match := re.search(pattern, line))]
+
+    assert [text.partition("==")[0] for text in found] == ["torch", "torchvision"]
+    assert all(re.fullmatch(r"\w+==\d+\.\d+\.\d+", text) for text in found)
+    assert pattern in (ROOT / "Makefile").read_text()
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    stage = final_stage(read_dockerfile())
+    order = [name for name, _ in stage]
+
+    assert one(stage, "USER") == "engine"
+    assert order.index("USER") < order.index("CMD")
+    assert "RUN" not in order[order.index("USER") :]
+
+
+def test_the_image_passes_signals_on_and_reaps() -> None:
+    stage = final_stage(read_dockerfile())
+
+    assert json.loads(one(stage, "ENTRYPOINT"))[0] == "/usr/bin/tini"
+    assert one(stage, "STOPSIGNAL") == "SIGTERM"
+
+
+def test_the_image_starts_a_command_that_the_engine_understands(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, *arguments = json.loads(one(final_stage(read_dockerfile()), "CMD"))
+    served: list[Settings] = []
+    monkeypatch.setattr("server.serving.serve", lambda settings: served.append(settings) or 0)
+
+    assert program == "inference-engine"
+    assert main(arguments) == 0
+    assert (served[0].host, served[0].port) == ("0.0.0.0", container_port())
+    assert container_port() == Settings.model_fields["port"].default
+
+
+def test_the_health_check_asks_the_port_and_a_route_that_are_served() -> None:
+    *_, code = image_healthcheck()
+    (port,) = re.findall(r"HTTPConnection\('127\.0\.0\.1', (\d+)", code)
+    ((method, path),) = re.findall(r"request\('(\w+)', '([^']+)'\)", code)
+    scope = {"type": "http", "method": method, "path": path, "headers": []}
+    matches = [route for route in Routes(Engine(Settings())).table() if route.matches(scope)[0] is Match.FULL]
+
+    compile(code, "HEALTHCHECK", "exec")
+    assert int(port) == container_port()
+    assert len(matches) == 1
+
+
+def test_the_image_sets_only_variables_that_somebody_reads() -> None:
+    libraries = {"HOME", "MPLCONFIGDIR", "NVIDIA_DRIVER_CAPABILITIES", "PATH"}
+    python = {"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+
+    assert image_environment().keys() - libraries - python <= known_variables()
+
+
+def test_downloaded_weights_lie_in_the_volume_and_the_rest_in_tmp() -> None:
+    environment = image_environment()
+    volume = one(final_stage(read_dockerfile()), "VOLUME")
+
+    for name in ("HF_HOME", "HUGGINGFACE_HUB_CACHE", "ULTRALYTICS_CACHE_DIR"):
+        assert Path(environment[name]).is_relative_to(volume)
+    for name in ("HOME", "YOLO_CONFIG_DIR", "MPLCONFIGDIR"):
+        assert Path(environment[name]).is_relative_to("/tmp")
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_compose_file_stands_alone(name: str) -> None:
+    document = yaml.safe_load((ROOT / name).read_text())
+    service = read_service(name)
+
+    assert list(document["services"]) == [COMPOSE[name]]
+    assert "extends" not in service
+    assert "depends_on" not in service
+    assert {volume.partition(":")[0] for volume in service["volumes"]} == set(document["volumes"])
+
+
+def test_the_compose_files_can_run_side_by_side() -> None:
+    first, second = map(read_service, COMPOSE)
+
+    assert first["ports"] == [f"5000:{container_port()}"]
+    assert second["ports"] == ["${ENGINE_PORT:-5001}:" + str(container_port())]
+    assert first["image"] != second["image"]
+    assert first["volumes"] == second["volumes"]
+
+
+def test_the_compose_files_differ_in_the_accelerator_alone() -> None:
+    ours = {"image", "build", "ports", "environment", "deploy"}
+    first, second = map(read_service, COMPOSE)
+
+    assert {key: first[key] for key in first.keys() - ours} == {
+        key: second[key] for key in second.keys() - ours
+    }
+    assert first["build"]["args"] == {"ACCELERATOR": "cpu"}
+    assert second["build"]["args"] == {"ACCELERATOR": "cuda"}
+    assert set(first["environment"]) < set(second["environment"])
+    (device,) = second["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    assert "CUDA_VISIBLE_DEVICES" in second["environment"]
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_compose_file_names_accelerators_that_the_dockerfile_builds(name: str) -> None:
+    build = next(arguments for kind, arguments in read_dockerfile() if "${ACCELERATOR}" in arguments)
+
+    assert re.search(rf"\b{read_service(name)['build']['args']['ACCELERATOR']}\)", build)
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_compose_file_sets_only_settings_that_exist(name: str) -> None:
+    variables = [entry.partition("=") for entry in read_service(name)["environment"]]
+
+    assert {key for key, _, _ in variables if key.startswith(ENV_PREFIX)} <= known_variables()
+    for key, equals, value in variables:
+        if equals:
+            Settings(**{key.removeprefix(ENV_PREFIX).lower(): value})
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_compose_service_is_confined(name: str) -> None:
+    service = read_service(name)
+
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.keys() & {"privileged", "cap_add", "user", "network_mode", "pid", "ipc"}
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_compose_service_checks_its_health_as_the_image_does(name: str) -> None:
+    service = read_service(name)
+    arguments = one(final_stage(read_dockerfile()), "HEALTHCHECK")
+    options = dict(word.removeprefix("--").split("=") for word in arguments.partition(" CMD ")[0].split())
+    check = dict(service["healthcheck"])
+
+    assert check.pop("test") == ["CMD", *image_healthcheck()]
+    assert {key.replace("_", "-"): str(value) for key, value in check.items()} == options
+    assert service["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_compose_service_is_given_time_to_drain(name: str) -> None:
+    grace = float(read_service(name)["stop_grace_period"].removesuffix("s"))
+
+    assert grace >= Settings.model_fields["drain_timeout"].default + 5
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_the_models_volume_is_where_the_image_keeps_weights(name: str) -> None:
+    assert read_service(name)["volumes"] == [f"models-cache:{one(final_stage(read_dockerfile()), 'VOLUME')}"]

@@ -81,12 +81,13 @@ def test_a_sample_scene_gets_right_labels_in_right_places(
     answer = reply.json()
     assert answer["image"] == {"width": truth["width"], "height": truth["height"]}
     found = answer["predictions"]
-    for thing in truth["objects"]:
-        box = dict(zip(("x1", "y1", "x2", "y2"), thing["box"], strict=True))
-        best = max(found, key=lambda prediction: overlap(prediction["box"], box))
-        assert best["label"] == thing["shape"]
-        assert overlap(best["box"], box) >= 0.8
-    assert len(found) == len(truth["objects"])
+    places = [dict(zip(("x1", "y1", "x2", "y2"), thing["box"], strict=True)) for thing in truth["objects"]]
+    for thing, place in zip(truth["objects"], places, strict=True):
+        here = [prediction for prediction in found if overlap(prediction["box"], place) >= 0.8]
+        assert here[0]["label"] == thing["shape"], "predictions come with the surest first"
+    assert all(max(overlap(prediction["box"], place) for place in places) >= 0.8 for prediction in found)
+    if name == "sample":  # the README's
+        assert len(found) == len(places)
     assert answer["request_id"] == reply.headers["x-request-id"]
     assert set(answer["timings_ms"]) == {"fetch", "decode", "queue", "infer", "post", "total"}
     assert "infer;dur=" in reply.headers["server-timing"]
@@ -287,7 +288,17 @@ def test_the_load_generator_does_not_call_a_failed_run_a_measurement(server: Run
 
 
 def test_the_ceiling_is_measured_on_the_same_weights() -> None:
-    command = [sys.executable, "-m", "bench.ceiling", "--weights", str(WEIGHTS), "--seconds", "0.5"]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.ceiling",
+        "--weights",
+        str(WEIGHTS),
+        "--seconds",
+        "0.5",
+        "--threads",
+        "1",
+    ]
     run = subprocess.run(
         [*command, "--batch-sizes", "1", "--pictures", "4"], capture_output=True, text=True, check=True
     )

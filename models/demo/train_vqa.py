@@ -16,7 +16,15 @@ from pathlib import Path
 
 from models.demo.vqa_architecture import save
 from models.demo.vqa_card import Measured, write_card
-from models.demo.vqa_dataset import TEST_SEEDS, TRAIN_SEEDS, VAL_SEEDS, Pictures, draw_pictures
+from models.demo.vqa_dataset import (
+    TEST_SEEDS,
+    TRAIN_SEEDS,
+    VAL_SEEDS,
+    Pictures,
+    draw_pictures,
+    keep_pictures,
+    kept_pictures,
+)
 from models.demo.vqa_measure import Accuracy, measure
 from models.demo.vqa_training import Recipe, Training, quick_accuracy
 
@@ -24,6 +32,14 @@ FOLDER = Path(__file__).with_name("shapes-vqa")
 _REPORT_STEPS, _SAVE_STEPS = 50, 250
 #: How many times larger the second set of held-out scenes is drawn: the pictures that people send are not small.
 ENLARGEMENT = 3
+
+
+def _draw(work: Path, first_seed: int, count: int) -> Pictures:
+    """Draw them, or take those that an earlier run in this folder has drawn."""
+    path = work / f"pictures-{first_seed}-{count}.npz"
+    if not path.is_file():
+        keep_pictures(path, draw_pictures(first_seed, count))
+    return kept_pictures(path)
 
 
 def _run(training: Training, held_out: Pictures, checkpoint: Path, folder: Path) -> None:
@@ -70,8 +86,8 @@ def train(recipe: Recipe, work: Path, folder: Path, num_threads: int) -> Measure
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(num_threads)
     started = time.monotonic()
-    pictures = draw_pictures(TRAIN_SEEDS, recipe.num_train)
-    held_out = draw_pictures(VAL_SEEDS, recipe.num_val)
+    pictures = _draw(work, TRAIN_SEEDS, recipe.num_train)
+    held_out = _draw(work, VAL_SEEDS, recipe.num_val)
     drawn = time.monotonic()
     print(f"{len(pictures.things)} pictures drawn in {drawn - started:.0f} s", flush=True)
     training, checkpoint = Training(recipe, pictures, device), work / "checkpoint.pt"

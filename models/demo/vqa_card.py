@@ -106,7 +106,7 @@ Each scene takes its shapes and colours from a random handful, so that some are 
 
 ## Recipe
 
-From random weights, seed $seed, batches of $batch pictures with $num_questions fresh questions each; every picture is
+From random weights, seed $seed, $num_questions fresh questions about each picture of a step; every picture is
 laid on the square in all eight ways. Muon for the matrices, AdamW at $adam_share of its rate for the rest, cosine
 schedules.
 
@@ -174,7 +174,13 @@ def _hardest(measured: Measured) -> str:
 
 def _training(recipe: Recipe) -> dict[str, object]:
     rows: list[tuple[object, ...]] = [
-        ("see and answer" if phase.answers else "see", phase.steps, phase.first_rate, phase.last_rate)
+        (
+            "see and answer" if phase.answers else "see",
+            phase.steps,
+            phase.batch,
+            phase.first_rate,
+            phase.last_rate,
+        )
         for phase in recipe.phases
     ]
     return {
@@ -184,10 +190,9 @@ def _training(recipe: Recipe) -> dict[str, object]:
         "val_seeds": VAL_SEEDS,
         "test_seeds": TEST_SEEDS,
         "seed": recipe.seed,
-        "batch": recipe.batch,
         "num_questions": recipe.num_questions,
         "adam_share": recipe.adam_share,
-        "phases": _table(("learns to", "steps", "first rate", "last rate"), rows),
+        "phases": _table(("learns to", "steps", "pictures a step", "first rate", "last rate"), rows),
         "weights": ", ".join(f"{kind} {weight}" for kind, weight in KIND_WEIGHTS.items()),
     }
 

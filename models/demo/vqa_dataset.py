@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +98,22 @@ def draw_pictures(first_seed: int, count: int, num_processes: int = 2, enlargeme
         drawn = list(workers.map(draw, range(first_seed, first_seed + count), chunksize=16))
     pixels, shares, seen = zip(*drawn, strict=True)
     return Pictures(np.stack(pixels), np.stack(shares), tuple(seen))
+
+
+def keep_pictures(path: Path, pictures: Pictures) -> None:
+    """Write them to one file, for `kept_pictures`. Raises OSError where it cannot be written."""
+    told = json.dumps([[astuple(thing) for thing in seen] for seen in pictures.things])
+    with path.open("wb") as file:
+        np.savez(file, pixels=pictures.pixels, shares=pictures.shares, things=np.array(told))
+
+
+def kept_pictures(path: Path) -> Pictures:
+    """What `keep_pictures` wrote. Raises OSError where there is no such file."""
+    with np.load(path, allow_pickle=False) as kept:
+        told = json.loads(str(kept["things"]))
+        return Pictures(
+            kept["pixels"], kept["shares"], tuple(tuple(Thing(*thing) for thing in seen) for seen in told)
+        )
 
 
 def turn_grid(grid: NDArray[Any], number: int) -> NDArray[Any]:

@@ -32,9 +32,10 @@ _FORBIDDEN = (
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training. Rates are of Muon; those of AdamW are `Recipe.adam_share` of them."""
+    """One stretch of training, `batch` pictures a step. Rates are Muon's; AdamW's are `Recipe.adam_share` of them."""
 
     steps: int
+    batch: int
     first_rate: float
     last_rate: float
     answers: bool
@@ -47,7 +48,6 @@ class Recipe:
     num_train: int = 10_000
     num_val: int = 256
     num_test: int = 600
-    batch: int = 64
     num_questions: int = 8
     seed: int = 11
     adam_share: float = 0.1
@@ -55,8 +55,8 @@ class Recipe:
     warmup_steps: int = 60
     auxiliary_weight: float = 0.5
     phases: tuple[Phase, ...] = (
-        Phase(1000, 0.02, 0.005, answers=False),
-        Phase(1400, 0.02, 0.0002, answers=True),
+        Phase(1000, 64, 0.02, 0.005, answers=False),
+        Phase(800, 32, 0.02, 0.0002, answers=True),
     )
 
 
@@ -114,7 +114,7 @@ def draw_batch(pictures: Pictures, recipe: Recipe, phase: int, step: int, device
     import torch
 
     rng = np.random.default_rng([recipe.seed, phase, step])
-    chosen = rng.choice(len(pictures.things), recipe.batch, replace=False)
+    chosen = rng.choice(len(pictures.things), recipe.phases[phase].batch, replace=False)
     pixels, shares, seen = [], [], []
     for number, part in enumerate(np.array_split(chosen, 8)):
         pixels.append(turn_grid(pictures.pixels[part], number))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,8 @@ from models.demo.vqa_dataset import (
     VAL_SEEDS,
     Pictures,
     draw_pictures,
+    keep_pictures,
+    kept_pictures,
     pack,
     turn_grid,
     turn_thing,
@@ -38,6 +42,14 @@ def test_pictures_are_the_scenes_of_their_seeds(pictures: Pictures) -> None:
     assert np.array_equal(again.pixels, pictures.pixels[3:5])
     assert again.things == pictures.things[3:5]
     assert pictures.things[3] == things(vqa_scene(_FIRST_SEED + 3))
+
+
+def test_kept_pictures_are_the_drawn_ones(pictures: Pictures, tmp_path: Path) -> None:
+    keep_pictures(tmp_path / "pictures.npz", pictures)
+    kept = kept_pictures(tmp_path / "pictures.npz")
+    assert np.array_equal(kept.pixels, pictures.pixels)
+    assert np.array_equal(kept.shares, pictures.shares)
+    assert kept.things == pictures.things
 
 
 def test_an_enlarged_scene_is_as_much_larger() -> None:

@@ -28,7 +28,7 @@ from models.demo.vqa_training import (  # noqa: E402
 )
 
 TINY = replace(
-    Recipe(), batch=8, phases=(Phase(3, 0.02, 0.01, answers=False), Phase(3, 0.02, 0.01, answers=True))
+    Recipe(), phases=(Phase(3, 8, 0.02, 0.01, answers=False), Phase(3, 8, 0.02, 0.01, answers=True))
 )
 
 
@@ -84,7 +84,7 @@ def test_a_resumed_run_goes_the_way_of_a_whole_one(pictures: Pictures, tmp_path:
 
 
 def test_training_brings_the_losses_of_its_own_pictures_down(pictures: Pictures) -> None:
-    recipe = replace(TINY, warmup_steps=5, phases=(Phase(14, 0.02, 0.01, answers=True),))
+    recipe = replace(TINY, warmup_steps=5, phases=(Phase(14, 8, 0.02, 0.01, answers=True),))
     training = Training(recipe, pictures, "cpu")
     losses = []
     while not training.is_done:

@@ -11,9 +11,11 @@ import contextlib
 import faulthandler
 import importlib
 import logging
+import math
 import os
 import signal
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 _RECEIVE_BYTES = 256 * 1024
 _MAX_REASON_CHARS = 2000
+_sending = threading.Lock()  # libraries report a download's progress from threads of their own
 
 
 def main(connection: socket.socket, arguments: Mapping[str, Any]) -> int:
@@ -92,7 +95,9 @@ def _load(connection: socket.socket, arguments: Mapping[str, Any]) -> tuple[Mode
 
 
 def _send(connection: socket.socket, message: Message) -> None:
-    connection.sendall(encode(message))
+    frame = encode(message)
+    with _sending:
+        connection.sendall(frame)
 
 
 def _reason(error: BaseException) -> str:
@@ -136,7 +141,8 @@ class _Server:
             payload, error = self._encode_row(fragment)
             results.append([nonce, error, len(payload)])
             payloads.append(payload)
-        return Done(batch.batch_id, results, {**timings, "total": time.monotonic() - started}, payloads)
+        seconds = {name: float(value) for name, value in timings.items() if math.isfinite(value)}
+        return Done(batch.batch_id, results, {**seconds, "total": time.monotonic() - started}, payloads)
 
     def _encode_row(self, fragment: bytes | Exception) -> tuple[bytes, list[str] | None]:
         if isinstance(fragment, Exception):

@@ -9,11 +9,14 @@ import signal
 import socket
 import stat
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pool.model import Answers, Row
 from pool.model import Progress as Report
@@ -70,6 +73,8 @@ class Fake:
                 file.write(line + "\n")
         time.sleep(self._config.get("seconds", 0.0))
         fragments: list[bytes | Exception] = [self._answer(row, len(rows)) for row in rows]
+        if self._config.get("odd_timings"):
+            return Answers(fragments, {"infer": np.float32(0.5), "post": float("nan")})  # type: ignore[dict-item]
         return Answers(fragments, {"infer": time.monotonic() - started, "post": 0.0})
 
     def _answer(self, row: Row, batch_size: int) -> bytes | Exception:
@@ -104,6 +109,13 @@ class Fake:
 def load(config: Mapping[str, Any], device: str, progress: Report) -> Fake:
     """The factory."""
     progress({"stage": "load", "done_bytes": 1, "total_bytes": 2})
+    if config.get("chatty"):
+        say = {"stage": "download", "file": "x" * 50_000}
+        threads = [threading.Thread(target=lambda: [progress(say) for _ in range(40)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     time.sleep(config.get("load_seconds", 0.0))
     fail = config.get("fail_load")
     if fail == "once":

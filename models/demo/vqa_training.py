@@ -56,7 +56,7 @@ class Recipe:
     auxiliary_weight: float = 0.5
     phases: tuple[Phase, ...] = (
         Phase(1000, 64, 0.02, 0.005, answers=False),
-        Phase(800, 32, 0.02, 0.0002, answers=True),
+        Phase(1400, 64, 0.02, 0.0002, answers=True),
     )
 
 

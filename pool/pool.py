@@ -1,7 +1,8 @@
 """The pool of one served model: admission, the queue, assignment, replay. Front process.
 
 All decisions about who runs what are taken in `_assign_batches_to_replicas`, which is synchronous: between its
-first and its last line nothing else can happen, so there is no state to lock.
+first and its last line nothing else can happen, so there is no state to lock. The file is longer than its
+neighbours so that everything that happens to an entry can be read in one place.
 """
 
 from __future__ import annotations
@@ -65,16 +66,7 @@ class Pool:
         self._changed = asyncio.Event()
         self._delay_timer: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        recipe = Recipe(
-            factory,
-            config,
-            start_timeout=limits.start_timeout,
-            batch_timeout=limits.batch_timeout,
-            stop_timeout=limits.stop_timeout,
-            max_result_bytes=limits.max_result_bytes,
-            max_batch_size=limits.max_batch_size,
-            max_load_failures=limits.max_load_failures,
-        )
+        recipe = Recipe(factory, config, limits)
         listener = Listener(
             self._on_ready, self._on_done, self._on_death, self._on_load_failed, self._on_progress
         )
@@ -193,9 +185,8 @@ class Pool:
             supervisor.stop()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        self._fail_queued(
-            PoolStoppedError(f"{self.name} is stopping")
-        )  # from a worker that died while it drained
+        # and what came back from a worker that died while it drained
+        self._fail_queued(PoolStoppedError(f"{self.name} is stopping"))
         if self._slab is not None:
             descriptor, self._slab = self._slab.detach(), None  # who keeps the pool does not keep the memory
             await asyncio.to_thread(os.close, descriptor)
@@ -314,9 +305,8 @@ class Pool:
             self._spec = ready.spec
         self._error = None
         self._progress = None
-        asyncio.get_running_loop().call_soon(
-            self._assign_batches_to_replicas
-        )  # READY only after this returned
+        # the replica is READY only after this has returned
+        asyncio.get_running_loop().call_soon(self._assign_batches_to_replicas)
         return self._slab
 
     @property

@@ -19,6 +19,7 @@ from pool.channel import Channel
 from pool.death import Death, explain
 from pool.errors import NotEnoughMemoryError
 from pool.launcher import Launcher, LaunchError, WorkerProcess
+from pool.limits import Limits
 from pool.protocol import Done, Fatal, Message, Progress, ProtocolError, Ready, Slab, Stop
 from pool.replica import Replica, RunningBatch, State
 from pool.slab import Slab as SharedSlab
@@ -28,16 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What every worker of a pool is started with, and the patience shown to it (float seconds)."""
+    """What every worker of a pool is started with."""
 
     factory: str
     config: Mapping[str, Any]
-    start_timeout: float
-    batch_timeout: float
-    stop_timeout: float
-    max_result_bytes: int
-    max_batch_size: int
-    max_load_failures: int
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +105,10 @@ class Supervisor:
             reason = "stopped" if self._stop_wanted.is_set() else f"not_launched: {error}"
             return Death(reason, is_attributable=False, batches=[])
         assert self._worker is not None
-        limit = self._recipe.max_result_bytes * self._recipe.max_batch_size
+        limit = self._recipe.limits.max_result_bytes * self._recipe.limits.max_batch_size
         channel = self._channel = Channel(ours, limit, self._on_message, self._on_violation)
         self.replica.connect(channel, self._worker.pid)
-        self._arm_timer(self._recipe.start_timeout, "start_timeout")
+        self._arm_timer(self._recipe.limits.start_timeout, "start_timeout")
         if self._stop_wanted.is_set():
             self._ask_to_stop()
         try:
@@ -135,7 +131,7 @@ class Supervisor:
         except OSError as error:
             raise LaunchError(f"no socket for a worker: {error.strerror}") from error
         try:
-            async with asyncio.timeout(self._recipe.start_timeout) as self._launch_timeout:
+            async with asyncio.timeout(self._recipe.limits.start_timeout) as self._launch_timeout:
                 self._worker = await self._launcher.spawn(theirs, self._arguments())
         except TimeoutError:
             ours.close()
@@ -168,7 +164,7 @@ class Supervisor:
             "device": placement.device,
             "cores": list(placement.cores),
             "environment": dict(placement.environment),
-            "max_result_bytes": self._recipe.max_result_bytes,
+            "max_result_bytes": self._recipe.limits.max_result_bytes,
         }
 
     def _on_message(self, message: Message) -> None:
@@ -235,7 +231,7 @@ class Supervisor:
         """Time the oldest batch in flight; a worker that takes longer is killed."""
         if self.replica.in_flight and self._timer is None and self.replica.is_serving:
             elapsed = time.monotonic() - self.replica.in_flight[0].started_at
-            self._arm_timer(self._recipe.batch_timeout - elapsed, "hang")
+            self._arm_timer(self._recipe.limits.batch_timeout - elapsed, "hang")
 
     def _arm_timer(self, seconds: float, reason: str) -> None:
         self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), self.kill, reason)
@@ -263,7 +259,7 @@ class Supervisor:
             return
         self.replica.become(State.DRAINING)
         self._channel.send(Stop())
-        self._arm_timer(self._recipe.stop_timeout, "stop_timeout")
+        self._arm_timer(self._recipe.limits.stop_timeout, "stop_timeout")
 
     def kill(self, reason: str) -> None:
         """SIGKILL now; the coroutine sees to the rest when the process is confirmed gone.
@@ -280,4 +276,4 @@ class Supervisor:
             return False
         self._num_load_failures += 1
         self._listener.on_load_failed(self._fatal)
-        return self._fatal.permanent or self._num_load_failures >= self._recipe.max_load_failures
+        return self._fatal.permanent or self._num_load_failures >= self._recipe.limits.max_load_failures

@@ -60,15 +60,18 @@ class Checkpoint:
     keypoint_shape: tuple[int, int] = (0, 0)
 
 
-def read_checkpoint(path: Path, imgsz: int | None) -> Checkpoint:
+def read_checkpoint(path: Path, imgsz: int | None, end2end: bool = False) -> Checkpoint:
     """Read `path`; `imgsz` replaces the input size it was trained with and is rounded up to the stride.
+
+    Some networks (YOLOv10, YOLO26) have two heads. As in the library, the one whose overlaps are suppressed is used,
+    unless `end2end` asks for the other (the library's `nms=False`) or the file has only that.
 
     Raises UnsafeLoadingError if the library would run code from the file, WeightsInvalidError if the file is
     not a checkpoint or refers to anything but known layers, UnsupportedModelError if it is a model that
     is not served here.
     """
     _require_safe_loading()
-    network, stored = _load(path)
+    network, stored = _load(path, end2end)
     yaml = getattr(network, "yaml", {})
     if yaml.get("channels", NUM_CHANNELS) != NUM_CHANNELS:
         raise UnsupportedModelError(f"{path.name} takes {yaml['channels']} channels, served is RGB")
@@ -107,7 +110,7 @@ def _require_safe_loading() -> None:
         )
 
 
-def _load(path: Path) -> tuple[Any, Mapping[str, Any]]:
+def _load(path: Path, end2end: bool) -> tuple[Any, Mapping[str, Any]]:
     """The fused network and the arguments it was trained with."""
     from ultralytics.nn import tasks
     from ultralytics.utils.checks import check_yolov5u_filename
@@ -119,6 +122,8 @@ def _load(path: Path) -> tuple[Any, Mapping[str, Any]]:
     read: Any = tasks.load_checkpoint
     try:
         network, stored = read(str(path))
+        if getattr(network.model[-1], "one2one_cv2", None) is not None:
+            network.end2end = end2end  # before the other head is dropped
         return network.fuse(verbose=False), stored.get("train_args") or {}
     except (MemoryError, OSError):
         raise

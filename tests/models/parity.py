@@ -18,17 +18,18 @@ MAX_BATCH_SIZE = 4
 
 
 class Library:
-    """Ultralytics itself, on the same weights."""
+    """Ultralytics itself, on the same weights. `end2end` asks for the end-to-end head."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, end2end: bool = False) -> None:
         from ultralytics import YOLO
 
         self._yolo = YOLO(path)
+        self._always = {"nms": False} if end2end else {}
 
     def results(self, image: Image, imgsz: Any = SIZE, **options: Any) -> Any:
         """The library's result for one RGB image. `options` are the library's: conf, iou, max_det, classes."""
         return self._yolo.predict(
-            image[..., ::-1], rect=False, imgsz=imgsz, verbose=False, device="cpu", **options
+            image[..., ::-1], rect=False, imgsz=imgsz, verbose=False, device="cpu", **self._always, **options
         )[0]
 
     def __call__(self, image: Image, imgsz: Any = SIZE, **options: Any) -> list[dict[str, Any]]:

@@ -22,8 +22,13 @@ CONFIDENCE = 0.2
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def weights(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_yolo(tmp_path_factory.mktemp("pose") / "random.pt", request.param)
+def architecture(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def weights(architecture: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_yolo(tmp_path_factory.mktemp("pose") / "random.pt", architecture)
 
 
 def near(pixels: float) -> Any:
@@ -40,8 +45,9 @@ def near(pixels: float) -> Any:
     return compare
 
 
-def test_keypoints_are_the_librarys_alone_and_in_company(weights: Path) -> None:
-    model, library = loaded(weights), Library(weights)
+def test_keypoints_are_the_librarys_alone_and_in_company(architecture: str, weights: Path) -> None:
+    end2end = "yolo26" in architecture
+    model, library = loaded(weights, end2end=end2end), Library(weights, end2end)
     for name, image in shapes().items():
         result = library.results(image, conf=CONFIDENCE)
         expected = boxes(result.boxes)

@@ -67,7 +67,8 @@ def same_mask(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
 
 
 def test_masks_are_the_librarys_alone_and_in_company(architecture: str, weights: Path) -> None:
-    model, library, confidence = loaded(weights), Library(weights), CONFIDENCES[architecture]
+    end2end, confidence = "yolo26" in architecture, CONFIDENCES[architecture]
+    model, library = loaded(weights, end2end=end2end), Library(weights, end2end)
     for name, image in shapes().items():
         outlines = library.results(image, conf=confidence)
         expected = boxes(outlines.boxes)

@@ -55,7 +55,7 @@ def model(weights: Path) -> YoloModel:
 
 @pytest.fixture(scope="module")
 def end2end_model(end2end_weights: Path) -> YoloModel:
-    return load(config(end2end_weights), "cpu", no_progress)
+    return load(config(end2end_weights, end2end=True), "cpu", no_progress)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def library(weights: Path) -> Library:
 
 @pytest.fixture(scope="module")
 def end2end_library(end2end_weights: Path) -> Library:
-    return Library(end2end_weights)
+    return Library(end2end_weights, end2end=True)
 
 
 @pytest.mark.parametrize("name", images())
@@ -139,7 +139,7 @@ def test_an_end_to_end_head_filters_classes_and_counts_like_the_library(
 def test_an_end_to_end_head_gives_as_many_boxes_as_the_config_allows(
     end2end_weights: Path, end2end_library: Library
 ) -> None:
-    model = load(config(end2end_weights, max_detections=500), "cpu", no_progress)
+    model = load(config(end2end_weights, end2end=True, max_detections=500), "cpu", no_progress)
     image = photo("bus.jpg")
     found = predictions(model.infer([row(image, confidence=0.0, max_detections=500)]))[0]
     assert len(found) == 500

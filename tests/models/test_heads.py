@@ -10,12 +10,11 @@ from models.heads import post_processor
 from tests.models.networks import row, save_yolo, shapes
 from tests.models.parity import Library, assert_same, loaded, predictions
 
-# One of each family whose layers the other tests do not run: yolov8, yolo26 and RT-DETR have tests of their own.
+# One of each family whose layers the other tests do not run: yolov8, yolo11, yolo26 and RT-DETR have tests of their own.
 ARCHITECTURES = {
     "yolov5n.yaml": (0.3, False),
     "yolov9t.yaml": (0.3, False),
     "yolov10n.yaml": (0.1, True),
-    "yolo11n.yaml": (0.3, False),
     "yolo12n.yaml": (0.3, False),
 }
 

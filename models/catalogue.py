@@ -6,8 +6,9 @@ new row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -102,8 +103,46 @@ def operator_entry(
     )
 
 
+_PURPOSES: Mapping[Task, str] = {
+    "detect": "finds objects of 80 COCO classes",
+    "segment": "outlines objects of 80 COCO classes",
+    "pose": "finds people and 17 keypoints of each",
+    "obb": "finds objects of 15 DOTA classes in aerial images, with their angle",
+    "classify": "tells which of 1000 ImageNet classes an image is of",
+}
+_SUFFIXES: Mapping[Task, str] = {
+    "detect": "",
+    "segment": "-seg",
+    "pose": "-pose",
+    "obb": "-obb",
+    "classify": "-cls",
+}
+_ALL: tuple[Task, ...] = ("detect", "segment", "pose", "obb", "classify")
+_DETECT: tuple[Task, ...] = ("detect",)
+# What stands in the library's list of release assets (`GITHUB_ASSETS_NAMES`); a test compares.
+_FAMILIES: tuple[tuple[str, str, str, tuple[Task, ...]], ...] = (
+    ("yolov8{}", "YOLOv8", "nsmlx", _ALL),
+    ("yolo11{}", "YOLO11", "nsmlx", _ALL),
+    ("yolo12{}", "YOLO12", "nsmlx", _DETECT),
+    ("yolo26{}", "YOLO26", "nsmlx", _ALL),
+    ("yolov5{}u", "YOLOv5u", "nsmlx", _DETECT),
+    ("yolov9{}", "YOLOv9", "tsmce", _DETECT),
+    ("yolov9{}", "YOLOv9", "ce", ("segment",)),
+    ("yolov10{}", "YOLOv10", "nsmblx", _DETECT),
+    ("rtdetr-{}", "RT-DETR", "lx", _DETECT),
+)
+
+
 def _yolo(model_id: str, task: Task, description: str) -> CatalogueEntry:
     return CatalogueEntry(model_id, "yolo", task, "ultralytics", f"{model_id}.pt", description)
+
+
+def _released() -> Iterator[CatalogueEntry]:
+    """Every size of every family for every task that the library publishes weights for."""
+    for stem, name, sizes, tasks in _FAMILIES:
+        for task, size in product(tasks, sizes):
+            model_id = stem.format(size) + _SUFFIXES[task]
+            yield _yolo(model_id, task, f"{name} of size {size}, {_PURPOSES[task]}.")
 
 
 _ENTRIES: tuple[CatalogueEntry, ...] = (
@@ -116,8 +155,7 @@ _ENTRIES: tuple[CatalogueEntry, ...] = (
         "Coloured shapes: a small demo detector that ships with the engine.",
         load_at_start=True,
     ),
-    _yolo("yolov8n", "detect", "YOLOv8 nano, 80 COCO classes."),
-    _yolo("yolov8s", "detect", "YOLOv8 small, 80 COCO classes."),
+    *_released(),
     CatalogueEntry(
         "blip-vqa-base",
         "blip",

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from models.errors import UnsafeLoadingError, UnsupportedModelError, WeightsInvalidError
+from models.spec import Resize, Task
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +22,22 @@ if TYPE_CHECKING:
 DEFAULT_IMGSZ = 640
 MAX_IMGSZ = 4096
 NUM_CHANNELS = 3
-DETECT_HEADS = ("Detect", "v10Detect")
-OTHER_HEADS = {"Segment": "segment", "Pose": "pose", "OBB": "obb", "Classify": "classify"}
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {
+        "Detect": "detect",
+        "v10Detect": "detect",
+        "RTDETRDecoder": "detect",
+        "Segment": "segment",
+        "Segment26": "segment",
+        "Pose": "pose",
+        "Pose26": "pose",
+        "OBB": "obb",
+        "OBB26": "obb",
+        "Classify": "classify",
+    }
+)
+"""Which task a network's last layer is for, by its exact name: the open-vocabulary heads derive from these, but want
+texts besides the image. What the file says of itself may be absent, and is then taken for detect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,40 +45,58 @@ class Checkpoint:
     """What a `.pt` file holds. `network` is float32 on the CPU, in eval mode and fused.
 
     `labels[i]` names class i. `height` and `width` are the input size in pixels, multiples of the stride.
-    `end2end` networks answer with final boxes and need no suppression of overlaps.
+    `end2end` networks answer with final boxes and need no suppression of overlaps. `head` is the name of the last
+    layer's class; `keypoint_shape` is (keypoints, values of each), (0, 0) where there are none.
     """
 
     network: torch.nn.Module
-    task: str
+    head: str
+    task: Task
+    resize: Resize
     labels: tuple[str, ...]
     height: int
     width: int
     end2end: bool
+    keypoint_shape: tuple[int, int] = (0, 0)
 
 
-def read_checkpoint(path: Path, imgsz: int | None) -> Checkpoint:
+def read_checkpoint(path: Path, imgsz: int | None, end2end: bool = False) -> Checkpoint:
     """Read `path`; `imgsz` replaces the input size it was trained with and is rounded up to the stride.
+
+    Some networks (YOLOv10, YOLO26) have two heads. As in the library, the one whose overlaps are suppressed is used,
+    unless `end2end` asks for the other (the library's `nms=False`) or the file has only that.
 
     Raises UnsafeLoadingError if the library would run code from the file, WeightsInvalidError if the file is
     not a checkpoint or refers to anything but known layers, UnsupportedModelError if it is a model that
     is not served here.
     """
     _require_safe_loading()
-    network, stored = _load(path)
+    network, stored = _load(path, end2end)
     yaml = getattr(network, "yaml", {})
     if yaml.get("channels", NUM_CHANNELS) != NUM_CHANNELS:
         raise UnsupportedModelError(f"{path.name} takes {yaml['channels']} channels, served is RGB")
     try:
-        task = _task(network.model[-1])
+        head = network.model[-1]
+        task = _task(head)
         labels = _labels(network.names)
-        if task == "detect" and len(labels) != network.model[-1].nc:
-            raise ValueError(f"{len(labels)} labels for {network.model[-1].nc} classes")
+        num_classes = head.linear.out_features if task == "classify" else head.nc
+        if len(labels) != num_classes:
+            raise ValueError(f"{len(labels)} labels for {num_classes} classes")
         stride = max(int(network.stride.max()), 32)  # as the library's predictor does
         height, width = _input_size(stored.get("imgsz") or DEFAULT_IMGSZ if imgsz is None else imgsz, stride)
+        return Checkpoint(
+            network=network,
+            head=type(head).__name__,
+            task=task,
+            resize=_resize(network, head, (height, width)),
+            labels=labels,
+            height=height,
+            width=width,
+            end2end=bool(getattr(network, "end2end", False)),
+            keypoint_shape=_keypoint_shape(head),
+        )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise WeightsInvalidError(f"{path.name}: {error}") from error
-    end2end = bool(getattr(network, "end2end", False))
-    return Checkpoint(network, task, labels, height, width, end2end)
 
 
 def _require_safe_loading() -> None:
@@ -76,7 +110,7 @@ def _require_safe_loading() -> None:
         )
 
 
-def _load(path: Path) -> tuple[Any, Mapping[str, Any]]:
+def _load(path: Path, end2end: bool) -> tuple[Any, Mapping[str, Any]]:
     """The fused network and the arguments it was trained with."""
     from ultralytics.nn import tasks
     from ultralytics.utils.checks import check_yolov5u_filename
@@ -88,6 +122,8 @@ def _load(path: Path) -> tuple[Any, Mapping[str, Any]]:
     read: Any = tasks.load_checkpoint
     try:
         network, stored = read(str(path))
+        if getattr(network.model[-1], "one2one_cv2", None) is not None:
+            network.end2end = end2end  # before the other head is dropped
         return network.fuse(verbose=False), stored.get("train_args") or {}
     except (MemoryError, OSError):
         raise
@@ -96,17 +132,46 @@ def _load(path: Path) -> tuple[Any, Mapping[str, Any]]:
         raise WeightsInvalidError(f"{path.name} is not a loadable checkpoint: {reason}") from error
 
 
-def _task(head: Any) -> str:
-    """What the last layer is for. What the file says of itself may be absent, and is then taken for detect."""
-    from ultralytics.nn.modules import head as heads
+def _task(head: Any) -> Task:
+    name = type(head).__name__
+    if name not in TASKS:
+        raise UnsupportedModelError(f"networks that end in {name} are not served")
+    return TASKS[name]
 
-    # By exact name: the open-vocabulary heads derive from Detect but want texts besides the image.
-    if type(head).__name__ in DETECT_HEADS:
-        return "detect"
-    for name, task in OTHER_HEADS.items():
-        if isinstance(head, getattr(heads, name)):
-            return task
-    raise UnsupportedModelError(f"networks that end in {type(head).__name__} are not served")
+
+def _resize(network: Any, head: Any, shape: tuple[int, int]) -> Resize:
+    """How the library's predictor for this head gets a picture to `shape`, (height, width)."""
+    if type(head).__name__ == "RTDETRDecoder":
+        return "stretch"
+    if type(head).__name__ != "Classify":
+        return "letterbox"
+    _require_plain_transforms(getattr(network, "transforms", None), shape)
+    return "center_crop"
+
+
+def _require_plain_transforms(stored: Any, shape: tuple[int, int]) -> None:
+    """Refuse a classifier that was stored with steps of its own: the front crops and scales to 0..1, no more.
+
+    The library takes the stored steps only if they are for the size that is asked for.
+    """
+    if stored is None:
+        return
+    steps = {type(step).__name__: step for step in stored.transforms}
+    size = getattr(stored.transforms[0], "size", None)
+    if ((size, size) if isinstance(size, int) else tuple(size or ())) != shape:
+        return
+    is_plain = list(steps) == ["Resize", "CenterCrop", "ToTensor", "Normalize"] and (
+        steps["Resize"].interpolation.value == "bilinear"
+        and all(float(value) == 0.0 for value in steps["Normalize"].mean)
+        and all(float(value) == 1.0 for value in steps["Normalize"].std)
+    )
+    if not is_plain:
+        raise UnsupportedModelError(f"this classifier wants its images prepared by {stored!r}")
+
+
+def _keypoint_shape(head: Any) -> tuple[int, int]:
+    count, num_values = getattr(head, "kpt_shape", (0, 0))
+    return int(count), int(num_values)
 
 
 def _labels(names: Any) -> tuple[str, ...]:

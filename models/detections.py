@@ -1,22 +1,19 @@
-"""From a detection head's raw output to JSON. Runs in a worker; torch and ultralytics are imported inside.
+"""From a detection head's raw output to JSON: the part that all tasks with boxes share, and all of task detect.
 
-The boxes are the library's: its suppression of overlaps and its scaling back to the original image. Before it
-is called, each row's candidates are picked out with one comparison on the device: the library walks over all
-anchors of every row, candidates are few, and each row may have its own threshold. It is called for one row at
-a time: in a batch it drops the last rows when the first took long.
+Runs in a worker; torch and ultralytics are imported inside. The boxes are the library's: its suppression of overlaps
+and its scaling back to the original image. It is called for one row at a time: in a batch it drops the last rows when
+the first took long.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from models.candidates import NUM_BOX_COLUMNS, candidates, end2end_rows, use_compiled_nms
 from models.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -26,7 +23,6 @@ DEFAULT_CONFIDENCE = 0.25
 DEFAULT_IOU = 0.7
 DEFAULT_MAX_DETECTIONS = 300
 NUM_DECIMALS = 5
-END2END_COLUMNS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +72,39 @@ class Detector:
         self._input_shape = input_shape
         self._end2end = end2end
         self._suppress: Any = nms.non_max_suppression
-        self._scale_boxes: Any = ops.scale_boxes
-        _use_compiled_nms(nms.TorchNMS)
+        self._ops: Any = ops
+        use_compiled_nms(nms.TorchNMS)
+
+    def read_options(self, params: Mapping[str, Any]) -> DetectOptions:
+        """One row's parameters, checked. Raises InvalidParameterError."""
+        return DetectOptions.from_params(params)
 
     def fragments(self, raw: torch.Tensor, options: Sequence[DetectOptions]) -> list[bytes]:
         """One JSON object per row of `raw`, predictions sorted by falling confidence.
 
-        `raw` is (rows, 4 + classes, anchors) with boxes as centre and size, or for an end-to-end head
-        (rows, boxes, 6) with corners, confidence and class; in pixels of the network's input.
+        `raw` is (rows, 4 + classes + extra, anchors) with boxes as centre and size, or for an end-to-end head
+        (rows, boxes, 6 + extra) with corners, confidence and class; in pixels of the network's input.
         """
         import torch
 
         with torch.inference_mode():
-            rows = _end2end_rows(raw) if self._end2end else _candidates(raw, options)
-            return [self._fragment(row, each) for row, each in zip(rows, options, strict=True)]
+            found = self._found(raw, options)
+            rows = zip(found, options, strict=True)
+            return [encode(self._predictions(row, each) if len(row) else []) for row, each in rows]
 
-    def _fragment(self, row: torch.Tensor, options: DetectOptions) -> bytes:
-        """`row` is (1, 4 + classes, candidates) or, end to end, (1, boxes, 6), on the CPU."""
+    def _found(self, raw: torch.Tensor, options: Sequence[DetectOptions]) -> list[torch.Tensor]:
+        """For each row the boxes that stay: (boxes, 6 + extra) on the CPU, in pixels of the network's input."""
+        if self._end2end:
+            rows = end2end_rows(raw)
+        else:
+            rows = candidates(raw, [each.confidence for each in options], len(self._labels))
+        return [self._without_overlaps(row, each) for row, each in zip(rows, options, strict=True)]
+
+    def _without_overlaps(self, row: torch.Tensor, options: DetectOptions) -> torch.Tensor:
+        """`row` is (1, 4 + classes + extra, candidates) or, end to end, (1, boxes, 6 + extra)."""
         if row.shape[-1] == 0:
-            return b'{"predictions":[]}'
-        found = self._suppress(
+            return row.new_empty((0, NUM_BOX_COLUMNS))
+        found: torch.Tensor = self._suppress(
             row,
             options.confidence,
             options.iou,
@@ -104,68 +113,33 @@ class Detector:
             nc=len(self._labels),
             end2end=self._end2end,
         )[0]
-        self._scale_boxes(self._input_shape, found[:, :4], (options.height, options.width))
-        return self._encode(found[:, :END2END_COLUMNS])
+        return found
 
-    def _encode(self, found: torch.Tensor) -> bytes:
-        """`found` is (detections, 6): corners in pixels of the original, confidence, class."""
+    def _predictions(self, found: torch.Tensor, options: DetectOptions) -> list[dict[str, Any]]:
+        """What is said of each box of `found`, at least one, whose places are changed to the original's pixels."""
+        self._scale(found, options)
+        return self._boxes(found)
+
+    def _scale(self, found: torch.Tensor, options: DetectOptions) -> None:
+        """Change the corners in `found` from pixels of the network's input to pixels of the original, clipped."""
+        self._ops.scale_boxes(self._input_shape, found[:, :4], (options.height, options.width))
+
+    def _boxes(self, found: torch.Tensor) -> list[dict[str, Any]]:
+        """`found` begins with corners in pixels of the original, confidence and class."""
         predictions = []
-        for x1, y1, x2, y2, confidence, number in found.double().round(decimals=NUM_DECIMALS).tolist():
+        for x1, y1, x2, y2, confidence, number in rounded(found[:, :NUM_BOX_COLUMNS]):
             class_id = int(number)
             box = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
             label = self._labels[class_id]
             predictions.append({"label": label, "class_id": class_id, "confidence": confidence, "box": box})
-        return orjson.dumps({"predictions": predictions})
+        return predictions
 
 
-def _candidates(raw: torch.Tensor, options: Sequence[DetectOptions]) -> list[torch.Tensor]:
-    """Each row's anchors above its own confidence, in the order of anchors, as (1, 4 + classes, candidates).
-
-    One transfer from the device for all rows. Anchors with a value that is not finite are left out.
-    """
-    import torch
-
-    thresholds = raw.new_tensor([each.confidence for each in options]).unsqueeze(1)
-    above = raw[:, 4:].amax(1) > thresholds
-    row_numbers, anchors = above.nonzero(as_tuple=True)
-    picked = raw[row_numbers, :, anchors].cpu()
-    counts = torch.bincount(row_numbers, minlength=len(options)).tolist()
-    parts = torch.split(picked, counts)
-    return [_library_shaped(part[torch.isfinite(part).all(1)]) for part in parts]
+def rounded(numbers: torch.Tensor) -> Any:
+    """Nested lists of Python numbers with NUM_DECIMALS digits behind the point."""
+    return numbers.double().round(decimals=NUM_DECIMALS).tolist()
 
 
-def _library_shaped(part: torch.Tensor) -> torch.Tensor:
-    """(candidates, 4 + classes) as the library wants it: channels before candidates, with a batch of one."""
-    import torch
-
-    if part.shape[0] == END2END_COLUMNS:
-        # The library takes a last dimension of 6 for the output of an end-to-end head, so six candidates
-        # become seven; the added one has confidence 0 and is never above a threshold.
-        part = torch.cat((part, part.new_zeros((1, part.shape[1]))))
-    return part.T.unsqueeze(0)
-
-
-def _end2end_rows(raw: torch.Tensor) -> list[torch.Tensor]:
-    """Each row's boxes as (1, boxes, 6), without those that are not finite."""
-    import torch
-
-    return [row[torch.isfinite(row).all(1)].unsqueeze(0) for row in raw.cpu()]
-
-
-def _use_compiled_nms(library: Any) -> None:
-    """Let the library suppress overlaps with torchvision's compiled operator instead of its loop in Python.
-
-    The library does so by itself only where torchvision was imported, which takes seconds (it pulls in
-    torch._dynamo); loading the operator alone takes milliseconds. Both keep the same boxes. Where the
-    extension cannot be loaded the loop stays, which costs time only.
-    """
-    import torch
-
-    operators: Any = torch.ops
-    found = importlib.util.find_spec("torchvision")
-    for folder in (found.submodule_search_locations or []) if found else []:
-        for extension in sorted(Path(folder).glob("_C*.so")):
-            with suppress(OSError):  # built for another torch
-                operators.load_library(extension)
-                library.nms = staticmethod(operators.torchvision.nms)
-                return
+def encode(predictions: Sequence[Mapping[str, Any]]) -> bytes:
+    """The JSON object of one row."""
+    return orjson.dumps({"predictions": predictions})

@@ -6,7 +6,7 @@ Post-processing is not here, so that it is the same code whatever executes the n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     import torch
 
 
+RawOutput: TypeAlias = "torch.Tensor | tuple[torch.Tensor, torch.Tensor]"
+"""What a head gives: for each row what is to be post-processed, and in segmentation the prototypes of its masks."""
+
+
 class Runtime(Protocol):
     """A network ready to run. `name` and `precision` are what operators read."""
 
     name: str
     precision: str
 
-    def forward(self, pixels: Sequence[Pixels]) -> torch.Tensor:
+    def forward(self, pixels: Sequence[Pixels]) -> RawOutput:
         """Run 1 to `max_batch_size` images, each uint8 RGB of (height, width, 3).
 
         Returns float32, batch first, on the runtime's device, computed to the end (for honest timings).
@@ -52,7 +56,7 @@ class TorchRuntime:
         self._staging = torch.empty((max_batch_size, *shape), dtype=torch.uint8, pin_memory=self._on_gpu)
         self._staging_array = self._staging.numpy()
 
-    def forward(self, pixels: Sequence[Pixels]) -> torch.Tensor:
+    def forward(self, pixels: Sequence[Pixels]) -> RawOutput:
         import torch
 
         num_rows = len(pixels)
@@ -63,7 +67,7 @@ class TorchRuntime:
         with torch.inference_mode():
             batch = self._staging[:num_rows].to(self._device, non_blocking=True).permute(0, 3, 1, 2)
             output = self._network(torch.div(batch, 255.0))
-            raw: torch.Tensor = output[0] if isinstance(output, (tuple, list)) else output
+            raw: RawOutput = output[0] if isinstance(output, (tuple, list)) else output
         if self._on_gpu:
             torch.cuda.synchronize(self._device)
         return raw

@@ -1,4 +1,4 @@
-"""YOLO as the pool's model: weights in, detections out. Runs in a worker; torch is imported inside."""
+"""YOLO as the pool's model, whatever its task: weights in, JSON out. In a worker; torch is imported inside."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ import numpy as np
 
 from models.answers import Answers, Progress, Row, WarmUpRow
 from models.checkpoint import Checkpoint, read_checkpoint
-from models.detections import DEFAULT_MAX_DETECTIONS, DetectOptions, Detector
-from models.errors import InvalidParameterError, UnsupportedModelError
+from models.detections import DEFAULT_MAX_DETECTIONS
+from models.errors import InvalidParameterError
+from models.heads import PostProcessor, post_processor
 from models.runtimes import Runtime, TorchRuntime
 from models.spec import Spec
 from models.weights import resolve
 
-TASKS = ("detect",)
-
 
 class YoloModel:
-    """A loaded detector. `infer` answers up to `max_batch_size` rows of letterboxed uint8 RGB pixels."""
+    """A loaded network. `infer` answers up to `max_batch_size` rows of uint8 RGB pixels, resized as the spec says."""
 
-    def __init__(self, spec: Spec, runtime: Runtime, detector: Detector) -> None:
+    def __init__(self, spec: Spec, runtime: Runtime, post_processor: PostProcessor) -> None:
         self._spec = spec
         self._runtime = runtime
-        self._detector = detector
+        self._post_processor = post_processor
 
     @property
     def slot_shape(self) -> tuple[int, int, int]:
@@ -40,41 +39,47 @@ class YoloModel:
     def infer(self, rows: Sequence[Row]) -> Answers:
         """Answer `rows` at once. Bad parameters fail their row alone, with InvalidParameterError."""
         started = time.monotonic()
-        options = [_options(row.params) for row in rows]
-        good = [index for index, each in enumerate(options) if isinstance(each, DetectOptions)]
-        fragments: list[bytes | Exception] = [b"" if isinstance(o, DetectOptions) else o for o in options]
+        options = [self._options(row.params) for row in rows]
+        good = [index for index, each in enumerate(options) if not isinstance(each, InvalidParameterError)]
+        fragments: list[bytes | Exception] = [
+            each if isinstance(each, InvalidParameterError) else b"" for each in options
+        ]
         if not good:
             return Answers(fragments)
         raw = self._runtime.forward([rows[index].pixels for index in good])
         forwarded = time.monotonic()
-        chosen = [each for each in options if isinstance(each, DetectOptions)]
-        for index, fragment in zip(good, self._detector.fragments(raw, chosen), strict=True):
+        found = self._post_processor.fragments(raw, [options[index] for index in good])
+        for index, fragment in zip(good, found, strict=True):
             fragments[index] = fragment
         return Answers(fragments, {"infer": forwarded - started, "post": time.monotonic() - forwarded})
+
+    def _options(self, params: Mapping[str, Any]) -> Any:
+        """What the task makes of `params`, or an InvalidParameterError."""
+        try:
+            return self._post_processor.read_options(params)
+        except InvalidParameterError as error:
+            return error
 
 
 def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloModel:
     """Load the weights that `config` names on `device` ("cpu", "cuda:0") and run them once.
 
     Keys besides those of models.weights.WeightsSource: `imgsz` (pixels, None for the checkpoint's),
-    `max_batch_size` (default 1), `num_threads` (of torch on the CPU), `max_detections` (the most that an
-    end-to-end head gives).
+    `max_batch_size` (default 1), `num_threads` (of torch on the CPU), `end2end` (use the
+    end-to-end head where there are two), `max_detections` (the most that an end-to-end head gives).
     Raises WeightsUnavailableError, WeightsInvalidError, UnsupportedModelError, UnsafeLoadingError.
     """
     resolved = resolve(config, progress)
     progress({"stage": "load"})
     _set_num_threads(config.get("num_threads"))
-    checkpoint = read_checkpoint(resolved.path, config.get("imgsz"))
-    if checkpoint.task not in TASKS:
-        served = ", ".join(TASKS)
-        raise UnsupportedModelError(f"{config['model_id']!r} is for {checkpoint.task}, served is {served}")
+    checkpoint = read_checkpoint(resolved.path, config.get("imgsz"), bool(config.get("end2end", False)))
     if checkpoint.end2end:
         _widen_end2end_head(checkpoint, int(config.get("max_detections") or DEFAULT_MAX_DETECTIONS))
     shape = (checkpoint.height, checkpoint.width, 3)
     max_batch_size = int(config.get("max_batch_size") or 1)
     runtime = TorchRuntime(checkpoint.network, shape, max_batch_size, device)
     spec = _spec(config["model_id"], checkpoint, runtime, device, resolved.sha256)
-    model = YoloModel(spec, runtime, Detector(checkpoint.labels, shape[:2], checkpoint.end2end))
+    model = YoloModel(spec, runtime, post_processor(checkpoint))
     progress({"stage": "warm_up"})
     _warm_up(model, max_batch_size)
     return model
@@ -84,8 +89,8 @@ def _spec(model_id: str, checkpoint: Checkpoint, runtime: Runtime, device: str, 
     return Spec(
         model_id=model_id,
         family="yolo",
-        task="detect",
-        resize="letterbox",
+        task=checkpoint.task,
+        resize=checkpoint.resize,
         input_height=checkpoint.height,
         input_width=checkpoint.width,
         labels=checkpoint.labels,
@@ -94,13 +99,6 @@ def _spec(model_id: str, checkpoint: Checkpoint, runtime: Runtime, device: str, 
         precision=runtime.precision,
         weights_sha256=sha256,
     )
-
-
-def _options(params: Mapping[str, Any]) -> DetectOptions | InvalidParameterError:
-    try:
-        return DetectOptions.from_params(params)
-    except InvalidParameterError as error:
-        return error
 
 
 def _set_num_threads(num_threads: int | None) -> None:

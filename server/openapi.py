@@ -11,7 +11,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.errors import KINDS
-from server.schemas import PARAMETERS, ClassifyParameters, DetectParameters, InferenceBody, TextParameters
+from server.schemas import (
+    PARAMETERS,
+    ClassifyParameters,
+    DetectParameters,
+    InferenceBody,
+    SegmentParameters,
+    TextParameters,
+)
 
 _REF = "#/components/schemas/{model}"
 _OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -19,7 +26,13 @@ _OBJECT: Mapping[str, Any] = {"type": "object"}
 
 def describe_api() -> dict[str, Any]:
     """The document as JSON types."""
-    inputs: list[type[BaseModel]] = [InferenceBody, DetectParameters, ClassifyParameters, TextParameters]
+    inputs: list[type[BaseModel]] = [
+        InferenceBody,
+        DetectParameters,
+        SegmentParameters,
+        ClassifyParameters,
+        TextParameters,
+    ]
     _, schemas = models_json_schema([(model, "validation") for model in inputs], ref_template=_REF)
     components = {**schemas["$defs"], "Inference": _INFERENCE, "Error": _ERROR}
     body = components["InferenceBody"]["properties"]
@@ -32,7 +45,7 @@ def describe_api() -> dict[str, Any]:
         "info": {
             "title": "Model inference engine",
             "version": _version(),
-            "description": "Detection with YOLO, questions about images with BLIP.",
+            "description": "All tasks of YOLO, questions about images with BLIP.",
         },
         "paths": _paths(),
         "components": {"schemas": components},
@@ -107,7 +120,7 @@ def _options() -> dict[str, Any]:
             options[name] = (
                 {"type": "string", "example": "0,2"}
                 if is_list
-                else {k: schema[k] for k in ("type", "default")}
+                else {k: schema[k] for k in ("type", "default", "enum") if k in schema}
             )
     return dict(sorted(options.items()))
 
@@ -149,6 +162,27 @@ _ERROR: Mapping[str, Any] = {
         }
     },
 }
+_TEXT: Mapping[str, Any] = {"type": "string"}
+_INTEGER: Mapping[str, Any] = {"type": "integer"}
+_PLACE: Mapping[str, Any] = {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}
+_CLASS: Mapping[str, Any] = {"label": _TEXT, "class_id": _INTEGER, "confidence": _NUMBER}
+_PREDICTION: Mapping[str, Any] = {
+    **_CLASS,
+    "box": {"type": "object", "properties": dict.fromkeys(("x1", "y1", "x2", "y2"), _NUMBER)},
+    "polygon": {"type": "array", "description": "Of segment: the outline.", "items": _PLACE},
+    "mask": {
+        "type": "object",
+        "description": "Of segment with masks=rle: COCO's compressed run lengths, size is height and width.",
+        "properties": {"size": {"type": "array", "items": _INTEGER}, "counts": _TEXT},
+    },
+    "keypoints": {
+        "type": "array",
+        "description": "Of pose, in the order of the network.",
+        "items": {"type": "object", "properties": dict.fromkeys(("x", "y", "confidence"), _NUMBER)},
+    },
+    "corners": {"type": "array", "description": "Of obb: four of them.", "items": _PLACE},
+    "angle": {**_NUMBER, "description": "Of obb: radians, of the side from the fourth corner to the first."},
+}
 _INFERENCE: Mapping[str, Any] = {
     "type": "object",
     "required": ["model_id", "task", "image", "timings_ms", "request_id"],
@@ -161,16 +195,13 @@ _INFERENCE: Mapping[str, Any] = {
         },
         "predictions": {
             "type": "array",
-            "description": "Of detect: boxes in pixels of the upright original.",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "label": {"type": "string"},
-                    "class_id": {"type": "integer"},
-                    "confidence": _NUMBER,
-                    "box": {"type": "object", "properties": dict.fromkeys(("x1", "y1", "x2", "y2"), _NUMBER)},
-                },
-            },
+            "description": "Of detect, segment, pose and obb, best first: in pixels of the upright original.",
+            "items": {"type": "object", "properties": _PREDICTION},
+        },
+        "top": {
+            "type": "array",
+            "description": "Of classify: the likeliest classes, best first.",
+            "items": {"type": "object", "properties": _CLASS},
         },
         "answer": {"type": "string", "description": "Of vqa."},
         "prompt": {"type": "string", "description": "Of vqa: the question."},

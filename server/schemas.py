@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
@@ -32,7 +32,7 @@ class InferenceBody(_Strict):
 
 
 class DetectParameters(_Strict):
-    """Options of detect, segment, pose and obb."""
+    """Options of detect, pose and obb."""
 
     confidence: Annotated[float, Field(ge=0, le=1, description="Least confidence of a prediction.")] = 0.25
     iou: Annotated[float, Field(ge=0, le=1, description="Overlap above which two boxes count as one.")] = 0.7
@@ -49,6 +49,17 @@ class DetectParameters(_Strict):
         ]
         | None
     ) = None
+
+
+class SegmentParameters(DetectParameters):
+    """Options of segment."""
+
+    masks: Annotated[
+        Literal["polygon", "rle"],
+        Field(
+            description="Masks as outlines, or as COCO run lengths with one bit per pixel of the original."
+        ),
+    ] = "polygon"
 
 
 class ClassifyParameters(_Strict):
@@ -68,7 +79,7 @@ Parameters = DetectParameters | ClassifyParameters | TextParameters
 
 PARAMETERS: Mapping[Task, type[Parameters]] = {
     "detect": DetectParameters,
-    "segment": DetectParameters,
+    "segment": SegmentParameters,
     "pose": DetectParameters,
     "obb": DetectParameters,
     "classify": ClassifyParameters,

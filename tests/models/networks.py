@@ -53,21 +53,32 @@ def row(image: Image, height: int = SIZE, width: int = SIZE, **params: Any) -> P
     return PlainRow(letterboxed(image, height, width), given)
 
 
+def shapes() -> dict[str, Image]:
+    """Images of different shapes, small ones."""
+    return {
+        "portrait": resized(photo("bus.jpg"), 405, 540),
+        "landscape": resized(photo("zidane.jpg"), 640, 360),
+        "square": photo("zidane.jpg")[:700, 300:1000],
+        "20x31": resized(photo("bus.jpg"), 20, 31),
+    }
+
+
 def save_yolo(path: Path, architecture: str = "yolov8n.yaml", **stored: Any) -> Path:
-    """A random detector as a checkpoint. Its batch norms are calibrated on a photograph and its class scores
-    spread, so that it finds dozens of boxes of many classes with clearly different confidences."""
+    """A random network as a checkpoint. Its batch norms are calibrated on a photograph and its scores spread, so
+    that it finds dozens of boxes of many classes with clearly different confidences."""
     import torch
-    from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(3)
-    network = DetectionModel(architecture, nc=NUM_CLASSES, verbose=False)
+    network = _network(architecture)
     network.names = {i: f"class {i}" for i in range(NUM_CLASSES)}
     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # a plain average
     pictures = np.stack([letterboxed(photo(name), SIZE, SIZE) for name in ("bus.jpg", "zidane.jpg")])
     with torch.no_grad():
-        network.train()(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
+        for norm in norms:
+            norm.train()
+        network(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
         _spread(network.model[-1])
     for norm in norms:
         norm.momentum = 0.03
@@ -75,14 +86,36 @@ def save_yolo(path: Path, architecture: str = "yolov8n.yaml", **stored: Any) -> 
     return path
 
 
+def _network(architecture: str) -> Any:
+    from ultralytics.nn import tasks
+
+    kinds = {
+        "-seg": ("segment", tasks.SegmentationModel),
+        "-pose": ("pose", tasks.PoseModel),
+        "-obb": ("obb", tasks.OBBModel),
+        "-cls": ("classify", tasks.ClassificationModel),
+        "rtdetr": ("detect", tasks.RTDETRDetectionModel),
+    }
+    suffix = next((each for each in kinds if each in architecture), None)
+    task, kind = kinds[suffix] if suffix else ("detect", tasks.DetectionModel)
+    network: Any = kind(architecture, nc=NUM_CLASSES, verbose=False).eval()
+    network.task = task  # the trainer stores it too
+    return network
+
+
 def _spread(head: Any) -> None:
     """Make the last layers of `head` say something: boxes of different sizes, scores from 0 to 1."""
     import torch
 
-    for name in ("cv2", "one2one_cv2"):
-        for branch in getattr(head, name, None) or ():
-            torch.nn.init.normal_(branch[-1].weight, std=0.1)
-    for name in ("cv3", "one2one_cv3"):
-        for branch in getattr(head, name, None) or ():
-            torch.nn.init.normal_(branch[-1].weight, std=0.12)
-            torch.nn.init.constant_(branch[-1].bias, -4.0)
+    for name, std in (("cv2", 0.1), ("cv3", 0.12), ("cv4", 0.05), ("cv4_kpts", 0.05)):
+        for branch in (*(getattr(head, name, None) or ()), *(getattr(head, f"one2one_{name}", None) or ())):
+            layer = branch[-1] if isinstance(branch, torch.nn.Sequential) else branch
+            if not isinstance(layer, torch.nn.Conv2d):
+                continue  # of yolo26's pose, whose last layers are in cv4_kpts
+            torch.nn.init.normal_(layer.weight, std=std)
+            if name == "cv3":
+                torch.nn.init.constant_(layer.bias, -4.0)
+    if hasattr(head, "linear"):
+        torch.nn.init.normal_(head.linear.weight, std=0.2)
+    for layer in getattr(head, "dec_score_head", ()):
+        torch.nn.init.normal_(layer.weight, std=0.12)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.catalogue import CATALOGUE, CatalogueEntry, index, operator_entry
+from models.catalogue import CATALOGUE, index, operator_entry
 
 
 def test_the_first_four_models_are_known_by_name() -> None:
@@ -20,16 +20,37 @@ def test_only_what_ships_in_the_package_loads_at_start() -> None:
         assert entry.load_at_start == (entry.source == "package"), entry.model_id
 
 
-@pytest.mark.parametrize("entry", CATALOGUE.values(), ids=str)
-def test_an_entry_is_found_under_its_own_name_and_names_a_factory(entry: CatalogueEntry) -> None:
-    assert CATALOGUE[entry.model_id] is entry
-    module, function = entry.factory.split(":")
-    assert callable(getattr(import_module(module), function))
+def test_every_task_has_every_size_of_the_newer_families() -> None:
+    for family in ("yolov8", "yolo11", "yolo26"):
+        for suffix, task in (
+            ("", "detect"),
+            ("-seg", "segment"),
+            ("-pose", "pose"),
+            ("-obb", "obb"),
+            ("-cls", "classify"),
+        ):
+            for size in "nsmlx":
+                assert CATALOGUE[f"{family}{size}{suffix}"].task == task
+    assert {"yolo12x", "yolov5nu", "yolov9c-seg", "yolov10b", "rtdetr-l"} <= set(CATALOGUE)
 
 
-@pytest.mark.parametrize("entry", CATALOGUE.values(), ids=str)
-def test_an_entrys_config_is_json(entry: CatalogueEntry) -> None:
-    assert json.loads(json.dumps(entry.to_config())) == entry.to_config()
+def test_what_the_library_would_fetch_is_what_it_publishes() -> None:
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+    fetched = {entry.weights for entry in CATALOGUE.values() if entry.source == "ultralytics"}
+    assert fetched <= GITHUB_ASSETS_NAMES
+
+
+def test_an_entry_is_found_under_its_own_name_and_names_a_factory() -> None:
+    for model_id, entry in CATALOGUE.items():
+        assert entry.model_id == model_id
+        module, function = entry.factory.split(":")
+        assert callable(getattr(import_module(module), function))
+
+
+def test_an_entrys_config_is_json() -> None:
+    for entry in CATALOGUE.values():
+        assert json.loads(json.dumps(entry.to_config())) == entry.to_config()
 
 
 def test_an_operators_entry_points_to_the_file_and_its_hash() -> None:

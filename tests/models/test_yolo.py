@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from models.spec import Spec
 from models.weights import PACKAGE
 from models.yolo import YoloModel, load
 from tests.models.networks import NUM_CLASSES, SIZE, Image, PlainRow, photo, resized, row, save_yolo
+from tests.models.parity import Library, assert_same, predictions
 
 NUM_THREADS = 2
 MAX_BATCH_SIZE = 4
@@ -55,29 +55,7 @@ def model(weights: Path) -> YoloModel:
 
 @pytest.fixture(scope="module")
 def end2end_model(end2end_weights: Path) -> YoloModel:
-    return load(config(end2end_weights), "cpu", no_progress)
-
-
-class Library:
-    """Ultralytics itself, on the same weights."""
-
-    def __init__(self, path: Path) -> None:
-        from ultralytics import YOLO
-
-        self._yolo = YOLO(path)
-
-    def __call__(self, image: Image, imgsz: Any = SIZE, **options: Any) -> list[dict[str, Any]]:
-        """Boxes as `predictions` has them. `options` are the library's: conf, iou, max_det, classes."""
-        found = self._yolo.predict(
-            image[..., ::-1], rect=False, imgsz=imgsz, verbose=False, device="cpu", **options
-        )[0].boxes
-        keys = ("x1", "y1", "x2", "y2")
-        return [
-            {"class_id": int(number), "confidence": confidence, "box": dict(zip(keys, corners, strict=True))}
-            for corners, confidence, number in zip(
-                found.xyxy.tolist(), found.conf.tolist(), found.cls.tolist(), strict=True
-            )
-        ]
+    return load(config(end2end_weights, end2end=True), "cpu", no_progress)
 
 
 @pytest.fixture(scope="module")
@@ -87,44 +65,7 @@ def library(weights: Path) -> Library:
 
 @pytest.fixture(scope="module")
 def end2end_library(end2end_weights: Path) -> Library:
-    return Library(end2end_weights)
-
-
-def predictions(answers: Answers) -> list[list[dict[str, Any]]]:
-    for fragment in answers.fragments:
-        assert isinstance(fragment, bytes), fragment
-    return [orjson.loads(fragment)["predictions"] for fragment in answers.fragments]  # type: ignore[arg-type]
-
-
-def overlap(one: Mapping[str, float], two: Mapping[str, float]) -> float:
-    width = min(one["x2"], two["x2"]) - max(one["x1"], two["x1"])
-    height = min(one["y2"], two["y2"]) - max(one["y1"], two["y1"])
-    both = max(width, 0.0) * max(height, 0.0)
-    area = sum((box["x2"] - box["x1"]) * (box["y2"] - box["y1"]) for box in (one, two)) - both
-    return both / area if area > 0 else 0.0
-
-
-def is_same(one: Mapping[str, Any], two: Mapping[str, Any], confidence: float, corner: float) -> bool:
-    """Same class, confidence and box. Boxes without an area (clipped away, or a random network's) count by corners."""
-    if one["class_id"] != two["class_id"] or abs(one["confidence"] - two["confidence"]) > confidence:
-        return False
-    furthest = max(abs(one["box"][key] - two["box"][key]) for key in one["box"])
-    return furthest <= corner or overlap(one["box"], two["box"]) >= 0.99
-
-
-def assert_same(
-    found: list[dict[str, Any]],
-    expected: list[dict[str, Any]],
-    confidence: float = 0.01,
-    corner: float = 0.01,
-) -> None:
-    """Every expected box is found, none twice and none besides."""
-    rest = list(found)
-    for each in expected:
-        match = next((one for one in rest if is_same(one, each, confidence, corner)), None)
-        assert match is not None, f"missing {each}"
-        rest.remove(match)
-    assert not rest
+    return Library(end2end_weights, end2end=True)
 
 
 @pytest.mark.parametrize("name", images())
@@ -198,7 +139,7 @@ def test_an_end_to_end_head_filters_classes_and_counts_like_the_library(
 def test_an_end_to_end_head_gives_as_many_boxes_as_the_config_allows(
     end2end_weights: Path, end2end_library: Library
 ) -> None:
-    model = load(config(end2end_weights, max_detections=500), "cpu", no_progress)
+    model = load(config(end2end_weights, end2end=True, max_detections=500), "cpu", no_progress)
     image = photo("bus.jpg")
     found = predictions(model.infer([row(image, confidence=0.0, max_detections=500)]))[0]
     assert len(found) == 500
@@ -278,11 +219,9 @@ def test_loading_reports_its_stages_and_sets_the_threads(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "architecture", "named"),
     [
-        ("SegmentationModel", "yolov8n-seg.yaml", "segment"),
-        ("PoseModel", "yolo11n-pose.yaml", "pose"),
-        ("OBBModel", "yolo26n-obb.yaml", "obb"),
-        ("ClassificationModel", "yolov8n-cls.yaml", "classify"),
         ("WorldModel", "yolov8s-world.yaml", "WorldDetect"),
+        ("YOLOESegModel", "yoloe-11s-seg.yaml", "YOLOESegment"),
+        ("SemanticSegmentationModel", "yolo26n-sem.yaml", "SemanticSegment"),
     ],
 )
 def test_another_task_is_refused_for_good(

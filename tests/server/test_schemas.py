@@ -11,6 +11,7 @@ from server.errors import RequestFailedError
 from server.schemas import (
     PARAMETERS,
     DetectParameters,
+    SegmentParameters,
     TextParameters,
     check_classes,
     check_prompt,
@@ -101,6 +102,27 @@ def test_text_options_are_converted() -> None:
     expected = DetectParameters(confidence=0.5, iou=1.0, max_detections=7, classes=[1, 2])
     assert parse_parameters("detect", fields, is_text=True) == expected
     assert parse_parameters("vqa", {"num_beams": "3"}, is_text=True) == TextParameters(num_beams=3)
+
+
+def test_segment_takes_the_options_of_boxes_and_the_form_of_masks() -> None:
+    for is_text in (True, False):
+        for masks in ("polygon", "rle"):
+            parsed = parse_parameters("segment", {"masks": masks}, is_text=is_text)
+            assert parsed == SegmentParameters(masks=masks)
+        for wrong in ("", "RLE", "picture"):
+            code, message = refusal(parse_parameters, "segment", {"masks": wrong}, is_text=is_text)
+            assert (code, "masks " in message) == ("invalid_parameter", True)
+    assert refusal(parse_parameters, "segment", {"masks": True}, is_text=False)[0] == "invalid_parameter"
+    both = parse_parameters("segment", {"masks": "rle", "confidence": "0.5"}, is_text=True)
+    assert both == SegmentParameters(masks="rle", confidence=0.5)
+    spec = Spec("m", "yolo", "segment", "letterbox", 64, 64, ("a", "b"), "cpu", "torch", "fp32", "")
+    assert refusal(check_classes, SegmentParameters(classes=[2]), spec)[0] == "invalid_parameter"
+
+
+def test_only_segment_takes_the_form_of_masks() -> None:
+    for task in PARAMETERS:
+        if task != "segment":
+            assert refusal(parse_parameters, task, {"masks": "rle"}, is_text=False)[0] == "invalid_parameter"
 
 
 @pytest.mark.parametrize("fields", [

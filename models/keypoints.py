@@ -1,0 +1,39 @@
+"""From a pose head's raw output to JSON. Runs in a worker; torch is imported inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from models.candidates import NUM_BOX_COLUMNS
+from models.detections import DetectOptions, Detector, rounded
+
+if TYPE_CHECKING:
+    import torch
+
+NAMES = ("x", "y", "confidence")
+
+
+class KeypointDetector(Detector):
+    """Adds to each box its `keypoints`, in the order of the network: pixels of the original, clipped to it.
+
+    `keypoint_shape` is (keypoints, 2 or 3); networks with 2 say nothing of a keypoint's confidence.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        input_shape: tuple[int, int],
+        end2end: bool,
+        keypoint_shape: tuple[int, int],
+    ) -> None:
+        super().__init__(labels, input_shape, end2end)
+        self._keypoint_shape = keypoint_shape
+
+    def _predictions(self, found: torch.Tensor, options: DetectOptions) -> list[dict[str, Any]]:
+        predictions = super()._predictions(found, options)
+        keypoints = found[:, NUM_BOX_COLUMNS:].reshape(len(found), *self._keypoint_shape)
+        self._ops.scale_coords(self._input_shape, keypoints, (options.height, options.width))
+        for each, points in zip(predictions, rounded(keypoints), strict=True):
+            each["keypoints"] = [dict(zip(NAMES, point, strict=False)) for point in points]
+        return predictions

@@ -78,7 +78,7 @@ def test_a_box_without_pixels_has_no_runs() -> None:
 
 
 @pytest.mark.parametrize(("mask", "text"), [
-    # From pycocotools.mask.encode
+    # Worked out by hand from COCO's maskApi.c
     ([[0, 0], [0, 1]], "31"), ([[1, 1], [1, 1]], "04"), ([[1, 0], [0, 0]], "013"),
 ])  # fmt: skip
 def test_run_lengths_are_written_as_coco_does(mask: list[list[int]], text: str) -> None:

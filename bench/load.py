@@ -38,11 +38,15 @@ class Tally:
         default_factory=lambda: collections.defaultdict(list)
     )
     counts_from: float = 0.0
+    counts_until: float = float("inf")
+    num_completed: int = 0
+    """Answers between the two moments: the rate must not include the end, when clients stop one by one."""
 
     async def send(self, connection: Connection, request: bytes, due: float) -> None:
         """Send, and count unless the warm-up still runs."""
         reply = await connection.send(request)
         now = time.perf_counter()
+        self.num_completed += self.counts_from <= now < self.counts_until
         if due < self.counts_from:
             return
         self.statuses[str(reply.status)] += 1
@@ -101,17 +105,16 @@ async def run(args: argparse.Namespace) -> dict[str, object]:
     jpegs = distinct_jpegs(args.pictures)
     requests = [build_request(args.url, args.model, jpeg, args.form, options) for jpeg in jpegs]
     start = time.perf_counter()
-    tally = Tally(counts_from=start + args.warmup)
     until = start + args.warmup + args.seconds
+    tally = Tally(counts_from=start + args.warmup, counts_until=until)
     cpu_before = time.process_time()
     if args.rate:
         await open_loop(args.url, requests, args.rate, until, tally)
     else:
         await closed_loop(args.url, requests, args.clients, until, tally)
-    elapsed = time.perf_counter() - start - args.warmup
     figures = {
         "requests": len(tally.latencies),
-        "per_second": len(tally.latencies) / elapsed,
+        "per_second": tally.num_completed / args.seconds,
         "latency_seconds": percentiles(tally.latencies),
         "statuses": dict(tally.statuses),
         "batch_sizes": dict(sorted(tally.batch_sizes.items())),

@@ -13,7 +13,7 @@ import pytest
 from models.errors import InvalidParameterError
 from models.masks import SegmentOptions
 from models.spec import Spec
-from tests.models.networks import PlainRow, row, save_yolo, shapes
+from tests.models.networks import PlainRow, row, shapes
 from tests.models.parity import (
     Library,
     assert_neighbours_do_not_matter,
@@ -31,11 +31,6 @@ IOU_OF_SAME = 0.99
 @pytest.fixture(scope="module", params=CONFIDENCES)
 def architecture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def weights(architecture: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_yolo(tmp_path_factory.mktemp("segment") / "random.pt", architecture)
 
 
 def filled(polygon: Any, shape: tuple[int, int]) -> Mask:

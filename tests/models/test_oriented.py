@@ -11,7 +11,7 @@ import torch
 
 from models.oriented import first_not_overlapped
 from models.spec import Spec
-from tests.models.networks import PlainRow, row, save_yolo, shapes
+from tests.models.networks import PlainRow, row, shapes
 from tests.models.parity import (
     Library,
     assert_neighbours_do_not_matter,
@@ -28,11 +28,6 @@ CONFIDENCE = 0.2
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def architecture(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def weights(architecture: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_yolo(tmp_path_factory.mktemp("obb") / "random.pt", architecture)
 
 
 def near(pixels: float) -> Any:

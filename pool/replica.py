@@ -12,17 +12,22 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pool.batching import Entry, Result
 from pool.channel import Channel
 from pool.errors import EntryFailedError
+from pool.pace import Shape
 from pool.placement import Placement
 from pool.protocol import Batch, Done, ProtocolError
+from pool.slab import Lease
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 64
+"""Batches that have to fit before a larger one is tried again."""
 
 
 class State(enum.Enum):
@@ -57,6 +62,8 @@ class RunningBatch:
     submitted_at: float
     started_at: float
     """When the worker can have begun: at submission, or when the batch before it was done."""
+    timeout: float
+    """Seconds after `started_at` at which the worker counts as hung."""
 
     @property
     def num_rows(self) -> int:
@@ -64,9 +71,22 @@ class RunningBatch:
         return sum(entry.cost for entry in self.entries)
 
     @property
+    def shape(self) -> Shape:
+        """What decides how long it takes."""
+        return self.entries[0].batch_key, self.num_rows
+
+    @property
     def is_suspect(self) -> bool:
         """It holds one entry that runs alone after a death."""
         return self.entries[0].is_suspect
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """The canary that a worker was given."""
+
+    batch_id: int
+    nonce: int
 
 
 class Replica:
@@ -81,6 +101,13 @@ class Replica:
         self.pid: int | None = None
         self.num_deaths = 0
         self.num_batches = 0
+        self.examination: Examination | None = None
+        """Under way; nothing else is given out meanwhile."""
+        self.is_examination_due = False
+        """Nothing is given out before it."""
+        self.max_rows: int | None = None
+        """What is known to fit into this worker's memory; None: everything so far."""
+        self._num_fitting = 0
         self._max_in_flight = max_in_flight
         self._on_change = on_change
         self._state = State.BACKOFF
@@ -113,6 +140,8 @@ class Replica:
     def connect(self, channel: Channel, pid: int) -> None:
         """A worker fills the position."""
         self._channel, self.pid = channel, pid
+        self.examination, self.is_examination_due = None, False
+        self.max_rows, self._num_fitting = None, 0
 
     def disconnect(self) -> list[RunningBatch]:
         """The worker is confirmed dead. Returns what it left unanswered, oldest first."""
@@ -124,22 +153,40 @@ class Replica:
 
     def can_take(self, entry: Entry) -> bool:
         """Whether a batch built around `entry` may go here now. A suspect shares a worker with nothing."""
-        if not self.is_serving:
+        if not self.is_serving or self.examination or self.is_examination_due:
             return False
         if not self.in_flight:
             return True
         shares = entry.is_suspect or self.in_flight[0].is_suspect
         return not shares and len(self.in_flight) < self._max_in_flight
 
-    def submit(self, entries: list[Entry]) -> RunningBatch:
+    def submit(self, entries: list[Entry], timeout: float) -> RunningBatch:
         """Send a batch to the worker; the pixels are in the slots already."""
         assert self._channel is not None, "only a serving replica is given batches"
         now = time.monotonic()
-        batch = RunningBatch(next(self._batch_ids), entries, now, now)
+        batch = RunningBatch(next(self._batch_ids), entries, now, now, timeout)
         self.in_flight.append(batch)
         self._channel.send(Batch(batch.batch_id, [[e.lease.slot, e.lease.nonce, e.params] for e in entries]))
         self.become(State.BUSY)
         return batch
+
+    def examine(self, canary: Lease, params: Mapping[str, Any]) -> None:
+        """Send the canary to an idle worker."""
+        assert self._channel is not None and not self.in_flight, "an examination is alone"
+        self.is_examination_due = False
+        self.examination = Examination(next(self._batch_ids), canary.nonce)
+        self._channel.send(Batch(self.examination.batch_id, [[canary.slot, canary.nonce, dict(params)]]))
+
+    def is_examined_by(self, batch_id: int) -> bool:
+        """Whether this is the number of the examination under way."""
+        return self.examination is not None and self.examination.batch_id == batch_id
+
+    def examined(self, done: Done) -> bytes | None:
+        """The worker's answer to the canary, None if it failed. Raises ProtocolError."""
+        examination, self.examination = self.examination, None
+        if examination is None or [result[0] for result in done.results] != [examination.nonce]:
+            raise ProtocolError("an answer to an examination that was not asked for")
+        return None if done.results[0][1] is not None else done.payloads[0]
 
     def complete(self, done: Done) -> RunningBatch:
         """Hand out the answers of the oldest batch. Raises ProtocolError, and frees nothing, if they do not fit it."""
@@ -149,6 +196,7 @@ class Replica:
         outcomes = [*_outcomes(batch, done, self.index)]  # all or nothing: a torn message settles no one
         self.in_flight.popleft()
         self.num_batches += 1
+        self._learn_what_fits(done)
         for entry, outcome in zip(batch.entries, outcomes, strict=True):
             entry.settle(outcome)
         if self.in_flight:
@@ -156,6 +204,15 @@ class Replica:
         elif self._state is State.BUSY:
             self.become(State.READY)
         return batch
+
+    def _learn_what_fits(self, done: Done) -> None:
+        """Fewer rows after running out of memory; twice as many again once that went well for a while."""
+        if done.max_rows:
+            self.max_rows, self._num_fitting = done.max_rows, 0
+        elif self.max_rows is not None:
+            self._num_fitting += 1
+            if self._num_fitting >= _PATIENCE:
+                self.max_rows, self._num_fitting = self.max_rows * 2, 0
 
     def describe(self) -> dict[str, Any]:
         """What operators see: JSON types."""

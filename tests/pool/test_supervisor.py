@@ -45,7 +45,7 @@ async def test_an_input_answered_with_nonsense_twice_alone_is_given_up(
 
 
 async def test_the_reason_of_a_death_is_told_apart(make_pool: MakePool) -> None:
-    pool = await make_pool()
+    pool = await make_pool(limits=Limits(breaker_failures=100))
     for do, options, reason in (
         ("die", {"signal": signal.SIGKILL}, "deaths_sigkill"),
         ("die", {"signal": signal.SIGABRT}, "deaths_sigabrt"),

@@ -24,6 +24,8 @@ class Limits:
     min_batch_timeout: float = 10.0
     """The limit learnt from fast batches is never below this."""
     stop_timeout: float = 5.0
+    check_timeout: float = 5.0
+    """For a device to show that it still works, after a model raised."""
     max_result_bytes: int = 16 * 1024 * 1024
     max_load_failures: int = 3
     canary_interval: float = 60.0

@@ -399,8 +399,10 @@ class Pool:
         now = time.monotonic()
         self._assignment.forget(replica)
         verdict = self._judge.judge(death)
-        if not death.has_progressed and not verdict.condemned:  # else it is known who was to blame
-            self._oversight.breaker.failed(replica.index, now)
+        breaker = self._oversight.breaker
+        is_explained = verdict.condemned and not breaker.is_open
+        if not death.has_progressed and not is_explained:
+            breaker.failed(replica.index, now)
         for entry in verdict.condemned:
             self._quarantine.add(content_key(entry.lease.pixels, entry.params), now)
             self.counters["poison"] += 1

@@ -29,6 +29,8 @@ from pool.slab import Slab as SharedSlab
 
 log = logging.getLogger(__name__)
 
+_MAX_DOUBLINGS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -79,6 +81,7 @@ class Supervisor:
         self._kill_reason: str | None = None
         self._fatal: Fatal | None = None
         self._num_load_failures = 0
+        self._num_launch_timeouts = 0
         self._num_oom_kills = 0
         self._canary: Mapping[str, Any] | None = None
         self._checkup = Checkup(recipe.limits, self._examine_if_idle)
@@ -162,12 +165,14 @@ class Supervisor:
             ours, theirs = socket.socketpair()
         except OSError as error:
             raise LaunchError(f"no socket for a worker: {error.strerror}") from error
+        patience = self._recipe.limits.launch_timeout * 2 ** min(self._num_launch_timeouts, _MAX_DOUBLINGS)
         try:
-            async with asyncio.timeout(self._recipe.limits.launch_timeout) as self._launch_timeout:
+            async with asyncio.timeout(patience) as self._launch_timeout:
                 self._worker = await self._launcher.spawn(theirs, self._arguments())
         except TimeoutError:
             ours.close()
             if not self._stop_wanted.is_set():
+                self._num_launch_timeouts += 1  # a slow machine gets twice the time
                 self._launcher.replace()
             raise LaunchError("the forkserver did not answer") from None
         except BaseException:
@@ -175,6 +180,7 @@ class Supervisor:
             raise
         finally:
             self._launch_timeout = None
+        self._num_launch_timeouts = 0
         return ours
 
     async def _abandon(self) -> Death:
@@ -200,6 +206,7 @@ class Supervisor:
             "cores": list(placement.cores),
             "environment": dict(placement.environment),
             "max_result_bytes": self._recipe.limits.max_result_bytes,
+            "check_timeout": self._recipe.limits.check_timeout,
         }
 
     def _on_message(self, message: Message) -> None:

@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 _RECEIVE_BYTES = 256 * 1024
 _MAX_REASON_CHARS = 2000
-_CHECK_TIMEOUT = 5.0
 _sending = threading.Lock()  # libraries report a download's progress from threads of their own
 
 
@@ -66,7 +65,7 @@ def main(connection: socket.socket, arguments: Mapping[str, Any]) -> int:
     try:
         canary = getattr(model, "canary", None)
         _send(connection, Ready(dict(model.spec), list(model.slot_shape), seconds, canary))
-        _Server(connection, model, arguments["max_result_bytes"]).run()
+        _Server(connection, model, arguments).run()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the front is gone
     return ExitCode.ASKED_TO
@@ -114,10 +113,11 @@ def _reason(error: BaseException) -> str:
 
 
 class _Server:
-    def __init__(self, connection: socket.socket, model: Model, max_result_bytes: int) -> None:
+    def __init__(self, connection: socket.socket, model: Model, arguments: Mapping[str, Any]) -> None:
         self._connection = connection
         self._model = model
-        self._max_result_bytes = max_result_bytes
+        self._max_result_bytes: int = arguments["max_result_bytes"]
+        self._check_timeout: float = arguments["check_timeout"]
         self._slab: SlabView | None = None
 
     def run(self) -> None:
@@ -144,7 +144,7 @@ class _Server:
         assert self._slab is not None, "the slab comes before the first batch"
         started = time.monotonic()
         rows = [Row(self._slab.pixels(slot, nonce), params) for slot, nonce, params in batch.rows]
-        attempt = Attempt(self._model)
+        attempt = Attempt(self._model, self._check_timeout)
         fragments = attempt.infer(rows)
         results, payloads = [], []
         for (_, nonce, _), fragment in zip(batch.rows, fragments, strict=True):
@@ -166,8 +166,9 @@ class _Server:
 class Attempt:
     """One batch, run as whole as possible: after an exception its rows one by one, out of memory in halves."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, check_timeout: float) -> None:
         self._model = model
+        self._check_timeout = check_timeout
         self.timings: Mapping[str, float] = {}
         """Of the batch; empty if it did not run as a whole."""
         self.is_shaken = False
@@ -193,7 +194,7 @@ class Attempt:
             self.max_rows = max(len(rows) // 2, 1)
         else:
             self.is_shaken = True
-            _end_if_broken(self._model)
+            _end_if_broken(self._model, self._check_timeout)
         if len(rows) == 1:
             return [failure]
         size = self.max_rows if is_memory else 1
@@ -201,12 +202,12 @@ class Attempt:
         return [fragment for part in parts for fragment in part]
 
 
-def _end_if_broken(model: Model) -> None:
+def _end_if_broken(model: Model, timeout: float) -> None:
     """End this process, without destructors that might hang, if its device is not to be trusted any more."""
     check = getattr(model, "check_device", None)
     if check is None:
         return
-    watchdog = threading.Timer(_CHECK_TIMEOUT, os._exit, [ExitCode.DEVICE_FAULT])
+    watchdog = threading.Timer(timeout, os._exit, [ExitCode.DEVICE_FAULT])
     watchdog.daemon = True
     watchdog.start()
     try:

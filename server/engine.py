@@ -53,6 +53,13 @@ class Engine:
         if settings.image_url == "public":
             self.fetcher = fetcher or Fetcher(settings.max_body_bytes, settings.max_fetches)
 
+        self.is_leaving = False
+        """Readiness says no and connections are closed; requests are still answered."""
+
+    def leave(self) -> None:
+        """Say so to load balancers and clients; everything goes on until `stop`."""
+        self.is_leaving = True
+
     def start(self) -> None:
         """Begin to load; returns at once."""
         log.info("engine starting", extra={"devices": list(self._launching.devices)})

@@ -68,6 +68,7 @@ KINDS: Mapping[str, Kind] = {
         "{subject}` there once it has a network, or copy them into the weights folder that the log names.",
         5.0,
     ),
+    "out_of_memory": Kind(_BUSY, "The device has not enough memory for this.", 5.0),
     "shutting_down": Kind(_BUSY, "The server is stopping.", 5.0),
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer was not ready in time."),
     "internal": Kind(
@@ -108,7 +109,7 @@ class ClientDisconnectedError(Exception):
     """Nobody is left to answer."""
 
 
-_FROM_MODEL = {"image_unprocessable", "invalid_parameter"}
+_FROM_MODEL = {"image_unprocessable", "invalid_parameter", "out_of_memory"}
 """Codes that a model may choose for one entry; any other word is ours to look into."""
 
 
@@ -123,6 +124,8 @@ def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -
             return RequestFailedError(
                 "model_loading", model_id, retry_after=error.retry_after, progress=progress
             )
+        case pool_errors.CrashLoopError():
+            return RequestFailedError("model_unavailable", model_id, retry_after=error.retry_after)
         case pool_errors.LoadFailedError(code="weights_unavailable"):
             return RequestFailedError("weights_unavailable", model_id)
         case pool_errors.EntryFailedError(code=code) if code in _FROM_MODEL:

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -14,6 +13,7 @@ import uvicorn
 from server.app import create_app
 from server.devices import NoSuchDeviceError
 from server.engine import Engine
+from server.leaving import Leaving
 from server.log import configure_log
 from server.settings import Settings
 from server.settings_load import SettingsError
@@ -27,23 +27,12 @@ EXIT_CONFIG = 78
 SAMPLE = Path("models/demo/samples/sample.jpg")
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_listening = on_listening
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_listening()
-
-
 def serve(settings: Settings) -> int:
     """Run until a signal; the exit code."""
     configure_log(settings.log_format, settings.log_level)
     try:
-        app = create_app(settings, Engine(settings))
+        engine = Engine(settings)
+        app = create_app(settings, engine)
     except (SettingsError, NoSuchDeviceError) as error:
         print(f"inference-engine: {error}", file=sys.stderr)
         return EXIT_CONFIG
@@ -67,13 +56,13 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
     )
     address = base_url(listener)
-    server = _Server(config, lambda: print(welcome(address), flush=True))
+    server = Leaving(config, settings.lame_duck, lambda: print(welcome(address), flush=True), engine.leave)
     # uvicorn puts these back when it is done and raises the signal again; with its own it ends with code 0 then.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
-    return 0
+    return server.exit_code
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -127,7 +127,14 @@ class Settings(BaseSettings):
         30.0, description="Seconds after which a request is given up (loading not counted)."
     )
     batch_timeout: Seconds = Field(
-        60.0, description="Seconds after which a worker that does not finish its batch is replaced."
+        120.0, description="Seconds after which a worker that does not finish its batch is replaced, at most."
+    )
+    first_batch_timeout: Seconds = Field(
+        60.0,
+        description="The same for the first batch of each size; later ones have what was learnt from it.",
+    )
+    min_batch_timeout: Seconds = Field(
+        10.0, description="The least that is learnt; a batch has 5 times what the slowest took, or this."
     )
     start_timeout: Seconds = Field(
         600.0, description="Seconds after which a worker that does not finish loading is replaced."
@@ -148,6 +155,13 @@ class Settings(BaseSettings):
     )
     max_fetches: Count = Field(64, description="Downloads of images at once.")
 
+    lame_duck: float = Field(
+        5.0,
+        ge=0,
+        le=300,
+        allow_inf_nan=False,
+        description="Seconds between SIGTERM and the end of the port: readiness says no, requests are answered.",
+    )
     drain_timeout: Seconds = Field(25.0, description="Seconds that a stop waits for requests in flight.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal."

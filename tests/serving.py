@@ -41,10 +41,10 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(
+def start_server(
     *options: str, environment: Mapping[str, str] | None = None, wait: bool = True
 ) -> Iterator[RunningServer]:
-    """`inference-engine serve` on a free port; at the end it must stop cleanly on SIGTERM."""
+    """`inference-engine serve` on a free port; killed at the end if it has not ended by then."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as stderr:
@@ -60,13 +60,22 @@ def running_server(
             if wait:
                 server.wait_until_ready()
             yield server
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=40) == 0, log.read_text()
         finally:
             process.kill()
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
+
+
+@contextmanager
+def running_server(
+    *options: str, environment: Mapping[str, str] | None = None, wait: bool = True
+) -> Iterator[RunningServer]:
+    """The same; at the end it must stop cleanly on SIGTERM."""
+    with start_server("--lame-duck", "0", *options, environment=environment, wait=wait) as server:
+        yield server
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=40) == 0, server.log.read_text()
 
 
 def _address(process: subprocess.Popen[str], log: Path) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 _SEED = 20
 _CELLS = 8
-_TOLERANCE = 0.02
+_RELATIVE, _ABSOLUTE = 0.05, 0.001
 
 
 def paint(pixels: npt.NDArray[np.uint8]) -> None:
@@ -64,13 +64,13 @@ def _parse(payload: bytes | None) -> Any:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Equal JSON, where numbers may differ by 2 % or 0.02."""
+    """Equal JSON, where numbers may differ by 5 % or 0.001."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(alike, one, other))
     if _is_number(one) and _is_number(other):
-        return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        return math.isclose(one, other, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
     return type(one) is type(other) and bool(one == other)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,11 +14,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class ServedFile:
-    """What the server does. `cut_at`: close the connection after that many bytes of the body, once. `gate`: answer when it is set."""
+    """What the server does.
+
+    `status` other than 200: what is answered, `num_failures` times (None: always), with `retry_after` if given.
+    `cut_at`: close the connection after that many bytes of a body, `num_cuts` times. `gate`: answer when it is set.
+    `rate`: bytes per second.
+    """
 
     body: bytes
     status: int = 200
+    num_failures: int | None = None
+    retry_after: str | None = None
     cut_at: int | None = None
+    num_cuts: int = 1
+    rate: float | None = None
     ranges: bool = True
     weak_etag: bool = False
     gate: threading.Event | None = None
@@ -40,8 +50,9 @@ def serving(file: ServedFile) -> Iterator[ServedFile]:
             file.requests.append(dict(self.headers))
             if file.gate is not None:
                 file.gate.wait(timeout=30.0)
-            if file.status != 200:
-                self.send_error(file.status)
+            if file.status != 200 and file.num_failures != 0:
+                file.num_failures = None if file.num_failures is None else file.num_failures - 1
+                self._fail()
                 return
             start = self._start()
             if start is None:
@@ -59,10 +70,28 @@ def serving(file: ServedFile) -> Iterator[ServedFile]:
             self.send_header("ETag", f"W/{file.etag}" if file.weak_etag else file.etag)
             self.send_header("Content-Length", str(len(file.body) - start))
             self.end_headers()
-            end, file.cut_at = file.cut_at, None
+            end = None
+            if file.cut_at is not None and file.num_cuts > 0:
+                end, file.num_cuts = start + file.cut_at, file.num_cuts - 1
             with suppress(BrokenPipeError, ConnectionResetError):  # clients may leave early
-                self.wfile.write(file.body[start:end])
+                self._write(file.body[start:end])
             self.close_connection = end is not None
+
+        def _fail(self) -> None:
+            self.send_response(file.status)
+            if file.retry_after is not None:
+                self.send_header("Retry-After", file.retry_after)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _write(self, body: bytes) -> None:
+            if file.rate is None:
+                self.wfile.write(body)
+                return
+            step = max(1, int(file.rate * 0.05))
+            for place in range(0, len(body), step):
+                self.wfile.write(body[place : place + step])
+                time.sleep(0.05)
 
         def _start(self) -> int | None:
             match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))

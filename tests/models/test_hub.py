@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from models import tries
 from models.catalogue import CATALOGUE
 from models.errors import WeightsInvalidError, WeightsUnavailableError
 from models.hub import known_sha256
@@ -25,6 +26,11 @@ FILES = {
     "pytorch_model.bin": b"a pickle",
     "modeling_evil.py": b"print('no')",
 }
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "FIRST_PAUSE", 0.01)
 
 
 def repository(**more: bytes) -> FakeHub:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from models import tries
 from models.catalogue import CATALOGUE, operator_entry
 from models.errors import WeightsInvalidError, WeightsUnavailableError
 from models.weights import ZIP_MAGIC, release_address, resolve
@@ -21,6 +22,11 @@ from tests.models.file_server import ServedFile, serving
 BODY = ZIP_MAGIC + os.urandom(2_000_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "FIRST_PAUSE", 0.01)
 
 
 def yolov8n(folder: Path, url: str, **more: Any) -> dict[str, Any]:

@@ -83,12 +83,21 @@ async def test_missing_weights_are_said_and_everything_else_goes_on(monkeypatch:
         assert (model.state, model.failure, model.num_failures) == ("ready", None, 0)
 
 
-async def test_wrong_weights_make_a_model_unavailable() -> None:
-    async with serving({"bad": {"fail": "weights_invalid", "permanent": True}}) as running:
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("weights_invalid", "weights_invalid"),
+        ("weights_not_stored", "weights_not_stored"),
+        ("unsupported_model", "model_unavailable"),
+    ],
+)
+async def test_why_a_model_cannot_be_loaded_is_told(code: str, told: str) -> None:
+    async with serving({"bad": {"fail": code, "permanent": True}}) as running:
         answer = await running.infer(IMAGE, "bad")
-        assert (answer.status_code, error_of(answer)) == (503, "model_unavailable")
+        assert (answer.status_code, error_of(answer)) == (503, told)
+        assert "bad" in answer.json()["error"]["message"]
         shown = (await running.client.get("/models/bad")).json()
-        assert (shown["state"], shown["error"]) == ("failed", {"code": "weights_invalid"})
+        assert (shown["state"], shown["error"]) == ("failed", {"code": code})
 
 
 async def test_retries_are_further_and_further_apart() -> None:

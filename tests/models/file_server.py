@@ -6,7 +6,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,19 +42,27 @@ class ServedFile:
 @contextmanager
 def serving(file: ServedFile) -> Iterator[ServedFile]:
     """Serve `file` under any path of `file.url` until the block ends."""
+    with serving_all(lambda path: file) as file.url:
+        yield file
+
+
+@contextmanager
+def serving_all(find: Callable[[str], ServedFile]) -> Iterator[str]:
+    """Serve the file that `find` gives for a path's last part; yields the address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            file = find(self.path.rpartition("/")[2])
             file.requests.append(dict(self.headers))
             if file.gate is not None:
                 file.gate.wait(timeout=30.0)
             if file.status != 200 and file.num_failures != 0:
                 file.num_failures = None if file.num_failures is None else file.num_failures - 1
-                self._fail()
+                self._fail(file)
                 return
-            start = self._start()
+            start = self._start(file)
             if start is None:
                 self.send_response(200)
                 start = 0
@@ -74,26 +82,26 @@ def serving(file: ServedFile) -> Iterator[ServedFile]:
             if file.cut_at is not None and file.num_cuts > 0:
                 end, file.num_cuts = start + file.cut_at, file.num_cuts - 1
             with suppress(BrokenPipeError, ConnectionResetError):  # clients may leave early
-                self._write(file.body[start:end])
+                self._write(file.body[start:end], file.rate)
             self.close_connection = end is not None
 
-        def _fail(self) -> None:
+        def _fail(self, file: ServedFile) -> None:
             self.send_response(file.status)
             if file.retry_after is not None:
                 self.send_header("Retry-After", file.retry_after)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def _write(self, body: bytes) -> None:
-            if file.rate is None:
+        def _write(self, body: bytes, rate: float | None) -> None:
+            if rate is None:
                 self.wfile.write(body)
                 return
-            step = max(1, int(file.rate * 0.05))
+            step = max(1, int(rate * 0.05))
             for place in range(0, len(body), step):
                 self.wfile.write(body[place : place + step])
                 time.sleep(0.05)
 
-        def _start(self) -> int | None:
+        def _start(self, file: ServedFile) -> int | None:
             match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             if match is None or not file.ranges or self.headers.get("If-Range", file.etag) != file.etag:
                 return None
@@ -105,9 +113,8 @@ def serving(file: ServedFile) -> Iterator[ServedFile]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        file.url = f"http://127.0.0.1:{server.server_address[1]}"
         try:
-            yield file
+            yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join()

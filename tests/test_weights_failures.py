@@ -235,7 +235,14 @@ def ask_hub(stage: Stage, **behaviour: Any) -> httpx.Response:
     """Forget what there is of the model, let the hub behave, ask."""
     httpx.post(f"{stage.server.url}/models/{HUB}/unload", timeout=60).raise_for_status()
     shutil.rmtree(stage.folder / "hub", ignore_errors=True)
-    fresh = {"status": 200, "num_failures": None, "retry_after": None, "cut_at": None, "gate": None, "lies": False}
+    fresh = {
+        "status": 200,
+        "num_failures": None,
+        "retry_after": None,
+        "cut_at": None,
+        "gate": None,
+        "lies": False,
+    }
     for name, value in {**fresh, **behaviour}.items():
         setattr(stage.hub, name, value)
     return stage.ask(HUB, prompt="how many cats are there?", max_new_tokens=3)
@@ -281,7 +288,9 @@ def test_a_cache_of_the_hub_that_cannot_be_written_to_is_about_storage(stage: St
     (stage.folder / "hub").unlink()
 
 
-def test_hosts_that_are_down_make_weights_unavailable_and_they_come_when_the_host_is_back(stage: Stage) -> None:
+def test_hosts_that_are_down_make_weights_unavailable_and_they_come_when_the_host_is_back(
+    stage: Stage,
+) -> None:
     stage.down.close()
     for reply in (stage.ask("yolov9t"), ask_hub(stage)):
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "weights_unavailable")

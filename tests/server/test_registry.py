@@ -100,6 +100,21 @@ async def test_why_a_model_cannot_be_loaded_is_told(code: str, told: str) -> Non
         assert (shown["state"], shown["error"]) == ("failed", {"code": code})
 
 
+async def test_loading_again_counts_even_before_the_keeper_has_seen_the_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "KEEPER_INTERVAL", 60.0)
+    config: dict[str, object] = {"fail": "weights_unavailable", "permanent": True}
+    async with serving({"lost": config}) as running:
+        model = running.engine.registry.models["lost"]
+        await running.engine.registry.load(model)
+        await until(lambda: model.state == "failed")
+        assert model.pool is not None
+        config.clear()  # the weights are there now
+        await running.engine.registry.load(model)
+        await until(lambda: model.is_ready)
+
+
 async def test_retries_are_further_and_further_apart() -> None:
     async with serving({"lost": {"fail": "weights_unavailable"}}) as running:
         model = running.engine.registry.models["lost"]

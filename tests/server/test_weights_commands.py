@@ -163,4 +163,5 @@ def test_a_reader_that_leaves_early_is_no_error_worth_a_traceback(
         command(*arguments), env=environment, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=60
     )
     os.close(theirs)
-    assert (done.returncode, done.stderr) == (141, "")
+    assert done.stderr == ""
+    assert done.returncode == (141 if arguments == ("models",) else 0)  # argparse itself forgives a closed pipe

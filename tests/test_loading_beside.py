@@ -16,9 +16,9 @@ from tests.models.networks import save_yolo
 from tests.serving import running_server
 from tests.test_end_to_end import SAMPLES
 
-NUM_ROUNDS = 3
-NUM_CALM = 20
-MIN_BESIDE = 20
+NUM_ROUNDS = 2
+NUM_CALM = 10
+MIN_BESIDE = 10
 """Requests answered while the other model loads, in all rounds together."""
 MAX_RATIO = 3.0
 """Of medians: the load takes its share of two cores, a blocked event loop would cost the whole download."""
@@ -32,6 +32,7 @@ def timed(ask: Callable[[], httpx.Response]) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_download_and_a_load_beside_it_do_not_slow_a_model_or_the_loop(tmp_path: Path) -> None:
     weights = save_yolo(tmp_path / "any.pt").read_bytes()
     calm: dict[str, list[float]] = {"inference": [], "livez": []}
@@ -68,6 +69,5 @@ def test_a_download_and_a_load_beside_it_do_not_slow_a_model_or_the_loop(tmp_pat
                 (tmp_path / "cache" / "yolov8n.pt").unlink()
     assert len(beside["inference"]) >= MIN_BESIDE
     ratios = {name: statistics.median(beside[name]) / statistics.median(calm[name]) for name in calm}
-    print(ratios, len(beside["inference"]))
     assert max(ratios.values()) < MAX_RATIO, ratios
     assert max(beside["livez"]) < DOWNLOAD_SECONDS, "the loop never stood still as long as a download takes"

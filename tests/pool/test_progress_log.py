@@ -12,7 +12,9 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-def test_stages_are_logged_when_they_begin_and_a_download_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_stages_are_logged_when_they_begin_and_a_download_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     log = ProgressLog("m")
     for done in (0, 50, 100):

@@ -164,4 +164,6 @@ def test_a_reader_that_leaves_early_is_no_error_worth_a_traceback(
     )
     os.close(theirs)
     assert done.stderr == ""
-    assert done.returncode == (141 if arguments == ("models",) else 0)  # argparse itself forgives a closed pipe
+    assert done.returncode == (
+        141 if arguments == ("models",) else 0
+    )  # argparse itself forgives a closed pipe

@@ -68,6 +68,18 @@ KINDS: Mapping[str, Kind] = {
         "{subject}` there once it has a network, or copy them into the weights folder that the log names.",
         5.0,
     ),
+    "weights_not_stored": Kind(
+        _BUSY,
+        "The weights of {subject} could not be stored: the disk is full or the weights folder cannot be written to. "
+        "Make room there or choose another folder; the log names it.",
+        5.0,
+    ),
+    "weights_invalid": Kind(
+        _BUSY,
+        "The weights of {subject} are damaged or not the ones whose sha256 the settings give. Replace them or correct "
+        "the sha256; the log says which file it is.",
+        5.0,
+    ),
     "shutting_down": Kind(_BUSY, "The server is stopping.", 5.0),
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer was not ready in time."),
     "internal": Kind(
@@ -110,6 +122,8 @@ class ClientDisconnectedError(Exception):
 
 _FROM_MODEL = {"image_unprocessable", "invalid_parameter"}
 """Codes that a model may choose for one entry; any other word is ours to look into."""
+_FROM_LOADING = {"weights_unavailable", "weights_not_stored", "weights_invalid"}
+"""Codes that a model may choose when it cannot load: an operator can do something about them."""
 
 
 def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -> RequestFailedError:
@@ -123,8 +137,8 @@ def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -
             return RequestFailedError(
                 "model_loading", model_id, retry_after=error.retry_after, progress=progress
             )
-        case pool_errors.LoadFailedError(code="weights_unavailable"):
-            return RequestFailedError("weights_unavailable", model_id)
+        case pool_errors.LoadFailedError(code=code) if code in _FROM_LOADING:
+            return RequestFailedError(code, model_id)
         case pool_errors.EntryFailedError(code=code) if code in _FROM_MODEL:
             return RequestFailedError(code, "prompt" if code == "invalid_parameter" else "")
         case pool_errors.EntryFailedError():

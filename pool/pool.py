@@ -29,6 +29,7 @@ from pool.launcher import Launcher
 from pool.limits import Limits
 from pool.oversight import Oversight
 from pool.placement import Placement
+from pool.progress_log import ProgressLog
 from pool.protocol import Fatal, ProtocolError, Ready
 from pool.quarantine import Quarantine, content_key
 from pool.recycling import Recycler
@@ -66,6 +67,7 @@ class Pool:
         self._slab_lock = asyncio.Lock()
         self._spec: Mapping[str, Any] | None = None
         self._progress: Mapping[str, Any] | None = None
+        self._progress_log = ProgressLog(name)
         self._error: LoadFailedError | None = None
         self._is_stopping = False
         self._changed = asyncio.Event()
@@ -381,7 +383,7 @@ class Pool:
 
     def _on_progress(self, fields: Mapping[str, Any]) -> None:
         self._progress = fields
-        log.debug("%s: %s", self.name, fields)
+        self._progress_log.note(fields)
 
     def _on_done(self, replica: Replica, batch: RunningBatch) -> None:
         self.counters["batches"] += 1

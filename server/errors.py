@@ -69,6 +69,18 @@ KINDS: Mapping[str, Kind] = {
         5.0,
     ),
     "out_of_memory": Kind(_BUSY, "The device has not enough memory for this.", 5.0),
+    "weights_not_stored": Kind(
+        _BUSY,
+        "The weights of {subject} could not be stored: the disk is full or the weights folder cannot be written to. "
+        "Make room there or choose another folder; the log names it.",
+        5.0,
+    ),
+    "weights_invalid": Kind(
+        _BUSY,
+        "The weights of {subject} are damaged or not the ones whose sha256 the settings give. Replace them or correct "
+        "the sha256; the log says which file it is.",
+        5.0,
+    ),
     "shutting_down": Kind(_BUSY, "The server is stopping.", 5.0),
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer was not ready in time."),
     "internal": Kind(
@@ -111,6 +123,8 @@ class ClientDisconnectedError(Exception):
 
 _FROM_MODEL = {"image_unprocessable", "invalid_parameter", "out_of_memory"}
 """Codes that a model may choose for one entry; any other word is ours to look into."""
+_FROM_LOADING = {"weights_unavailable", "weights_not_stored", "weights_invalid"}
+"""Codes that a model may choose when it cannot load: an operator can do something about them."""
 
 
 def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -> RequestFailedError:
@@ -126,8 +140,8 @@ def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -
             )
         case pool_errors.CrashLoopError():
             return RequestFailedError("model_unavailable", model_id, retry_after=error.retry_after)
-        case pool_errors.LoadFailedError(code="weights_unavailable"):
-            return RequestFailedError("weights_unavailable", model_id)
+        case pool_errors.LoadFailedError(code=code) if code in _FROM_LOADING:
+            return RequestFailedError(code, model_id)
         case pool_errors.EntryFailedError(code=code) if code in _FROM_MODEL:
             return RequestFailedError(code, "prompt" if code == "invalid_parameter" else "")
         case pool_errors.EntryFailedError():

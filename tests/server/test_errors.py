@@ -13,7 +13,7 @@ from server.errors import KINDS, RequestFailedError, from_pool
     (pool_errors.QueueFullError(2.5), "queue_full"), (pool_errors.DeadlineExceededError(), "deadline_exceeded"),
     (pool_errors.ModelLoadingError(), "model_loading"),
     (pool_errors.LoadFailedError("weights_unavailable", "/secret/path"), "weights_unavailable"),
-    (pool_errors.LoadFailedError("weights_invalid", "/secret/path"), "model_unavailable"),
+    (pool_errors.LoadFailedError("weights_invalid", "/secret/path"), "weights_invalid"),
     (pool_errors.EntryFailedError("internal", "/secret/path"), "internal"),
     (pool_errors.EntryFailedError("image_unprocessable", "/secret/path"), "image_unprocessable"),
     (pool_errors.EntryFailedError("invalid_parameter", "/secret/path"), "invalid_parameter"),

@@ -83,12 +83,36 @@ async def test_missing_weights_are_said_and_everything_else_goes_on(monkeypatch:
         assert (model.state, model.failure, model.num_failures) == ("ready", None, 0)
 
 
-async def test_wrong_weights_make_a_model_unavailable() -> None:
-    async with serving({"bad": {"fail": "weights_invalid", "permanent": True}}) as running:
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("weights_invalid", "weights_invalid"),
+        ("weights_not_stored", "weights_not_stored"),
+        ("unsupported_model", "model_unavailable"),
+    ],
+)
+async def test_why_a_model_cannot_be_loaded_is_told(code: str, told: str) -> None:
+    async with serving({"bad": {"fail": code, "permanent": True}}) as running:
         answer = await running.infer(IMAGE, "bad")
-        assert (answer.status_code, error_of(answer)) == (503, "model_unavailable")
+        assert (answer.status_code, error_of(answer)) == (503, told)
+        assert "bad" in answer.json()["error"]["message"]
         shown = (await running.client.get("/models/bad")).json()
-        assert (shown["state"], shown["error"]) == ("failed", {"code": "weights_invalid"})
+        assert (shown["state"], shown["error"]) == ("failed", {"code": code})
+
+
+async def test_loading_again_counts_even_before_the_keeper_has_seen_the_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "KEEPER_INTERVAL", 60.0)
+    config: dict[str, object] = {"fail": "weights_unavailable", "permanent": True}
+    async with serving({"lost": config}) as running:
+        model = running.engine.registry.models["lost"]
+        await running.engine.registry.load(model)
+        await until(lambda: model.state == "failed")
+        assert model.pool is not None
+        config.clear()  # the weights are there now
+        await running.engine.registry.load(model)
+        await until(lambda: model.is_ready)
 
 
 async def test_retries_are_further_and_further_apart() -> None:

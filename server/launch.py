@@ -57,6 +57,8 @@ class Launching:
             batch_timeout=settings.batch_timeout,
             first_batch_timeout=settings.first_batch_timeout,
             min_batch_timeout=settings.min_batch_timeout,
+            max_worker_growth=settings.max_worker_growth,
+            max_worker_age=settings.max_worker_age,
         )
         return Pool(
             entry.model_id,

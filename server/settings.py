@@ -136,6 +136,12 @@ class Settings(BaseSettings):
     min_batch_timeout: Seconds = Field(
         10.0, description="The least that is learnt; a batch has 5 times what the slowest took, or this."
     )
+    max_worker_growth: int = Field(
+        0, ge=0, description="Bytes that a worker may grow by once warm before it is replaced; 0: any."
+    )
+    max_worker_age: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Seconds after which a worker is replaced; 0: never."
+    )
     start_timeout: Seconds = Field(
         600.0, description="Seconds after which a worker that does not finish loading is replaced."
     )

@@ -64,13 +64,14 @@ class Registry:
         ]
         for task in ending:
             task.cancel()
+        for served in models:
+            served.user_left.set()  # a retired pool waits no longer for its users than others do
         opening = [served.opening for served in models if served.opening is not None]
         if ending or opening:
             await asyncio.wait(ending + opening)
         for served in models:
             if served.pool is not None:
                 self._loading.close(served, self._policy.drain_timeout)
-            served.user_left.set()  # a retired pool waits no longer for its users than others do
         if closing := [task for served in models for task in served.closing]:
             await asyncio.wait(closing)
 

@@ -121,12 +121,16 @@ class Room:
         return claim.size if claim else 0
 
     @property
+    def taken(self) -> int:
+        """Bytes of the front, of what workers share, and of every claim, as of the last `look`."""
+        return self._base + sum(claim.size for claim in self._claims.values())
+
+    @property
     def free(self) -> int:
         """Bytes that may still be promised, as of the last `look`; negative where models grew."""
-        claims = self._claims.values()
-        in_budget = self.budget - self._base - sum(claim.size for claim in claims)
-        promised = sum(max(0, claim.size - claim.used) for claim in claims) + self._base - self._base_used
-        return min(in_budget, self._available - promised - SPARE_BYTES)
+        used = self._base_used + sum(min(claim.size, claim.used) for claim in self._claims.values())
+        on_machine = self._available - (self.taken - used) - SPARE_BYTES
+        return min(self.budget - self.taken, on_machine)
 
     @property
     def is_due(self) -> bool:

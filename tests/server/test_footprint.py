@@ -44,10 +44,10 @@ def test_a_process_that_is_gone_takes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_real_process_is_measured_with_its_peak() -> None:
-    program = (
-        "x = b'x' * (64 << 20); y = b'y' * (96 << 20); del y; print('here', flush=True); import sys; sys.stdin.read()"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    program = "x = b'x' * (64 << 20); y = b'y' * (96 << 20); del y; print('here', flush=True); import sys; sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
         assert child.stdout is not None and child.stdout.readline() == b"here\n"
         measured = footprint(child.pid)
         child.communicate()

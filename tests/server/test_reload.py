@@ -173,10 +173,9 @@ async def test_a_second_reload_meanwhile_is_refused_and_progress_is_shown() -> N
 
 
 async def test_a_reload_that_takes_long_is_told_so_and_goes_on() -> None:
-    config: dict[str, object] = {"version": 1}
-    async with serving({"echo": config}, load_timeout=5.0) as running:
-        assert (await running.infer(IMAGE)).status_code == 200
-        config.update(load_seconds=7.0, version=2)
+    config: dict[str, object] = {"version": 1, "loads_at_start": True}
+    async with serving({"echo": config}, load_timeout=0.5) as running:
+        config.update(load_seconds=1.5, version=2)
         answer = await reload(running)
         assert (answer.status_code, error_of(answer)) == (503, "model_loading")
         assert "45 %" in answer.json()["error"]["message"]

@@ -243,6 +243,10 @@ class Pool:
         running = sum(b.num_rows for r in self.replicas for b in r.in_flight)
         return self._rate.wait(self._queue.cost + running, sum(r.is_serving for r in self.replicas))
 
+    def learn_rate(self, other: Pool) -> None:
+        """Begin with the rate of another pool of the same model: a first batch alone may be slow, and be believed."""
+        self._rate.row_seconds = other._rate.row_seconds
+
     async def infer(
         self, lease: Lease, params: Mapping[str, Any], deadline: float, batch_key: str = "", cost: int = 1
     ) -> Result:

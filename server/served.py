@@ -106,6 +106,8 @@ class Served:
     def switch(self) -> Pool | None:
         """From here on requests get the incoming pool. Returns the one before, to be stopped by the caller."""
         old, self.pool, self.incoming = self.pool, self.incoming, None
+        if old is not None and self.pool is not None:
+            self.pool.learn_rate(old)
         self.note_success()
         return old
 

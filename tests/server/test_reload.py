@@ -111,6 +111,16 @@ async def test_under_load_every_request_is_answered_and_no_old_answer_follows_th
         assert {got for _, got in seen} == {0, 1, 2, 3}
 
 
+async def test_the_new_pool_begins_with_the_rate_of_the_old_one() -> None:
+    config: dict[str, object] = {"seconds": 0.2}
+    async with serving({"echo": config}) as running:
+        assert (await running.infer(IMAGE)).status_code == 200
+        old = running.pool("echo")._rate.row_seconds
+        assert old >= 0.2
+        assert (await reload(running)).status_code == 200
+        assert running.pool("echo")._rate.row_seconds == old
+
+
 @pytest.mark.parametrize(
     ("broken", "code", "says"),
     [

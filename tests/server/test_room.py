@@ -15,6 +15,7 @@ from pool import Placement, Pool
 from server import estimate
 from server.footprint import footprint
 from server.room import MIB, SPARE_BYTES, Need, Room, Surroundings, default_budget
+from tests.memory import memory_of
 from tests.server.conftest import Running, error_of, known_model, serving, until
 from tests.server.images import encode, scene
 
@@ -108,21 +109,6 @@ def test_the_default_leaves_some_to_the_rest() -> None:
     assert 0 < default_budget() <= total * 0.9
 
 
-def tree_size() -> int:
-    """Bytes of this process and everything below it, slabs included."""
-    pids, size = [os.getpid()], 0
-    while pids:
-        pid = pids.pop()
-        try:
-            fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
-            size += int(fields[fields.index("Pss:") + 1]) * 1024
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                pids += map(int, (task / "children").read_text().split())
-        except (FileNotFoundError, ProcessLookupError, ValueError):  # it has ended
-            continue
-    return size
-
-
 async def budget_for(models: Mapping[str, Any], num_models: int) -> int:
     """What lets `num_models` be loaded, the last one by its estimate: measured with a server of the same."""
     async with serving(models) as running:
@@ -141,7 +127,7 @@ async def ask_in_turn(running: Running, names: list[str], budget: int) -> tuple[
         assert answer.status_code == 200, answer.text
         loaded = [s for s in running.engine.registry.models.values() if s.pool is not None]
         most_loaded = max(most_loaded, len(loaded))
-        most_bytes = max(most_bytes, await asyncio.to_thread(tree_size))
+        most_bytes = max(most_bytes, await asyncio.to_thread(memory_of, os.getpid()))
         assert most_bytes <= budget
     return most_loaded, most_bytes
 

@@ -1,0 +1,48 @@
+"""What a server and everything below it take of memory, measured from outside as the kernel counts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MIB = 2**20
+
+
+def tree(pid: int) -> list[int]:
+    """Process ids of `pid` and of all its descendants."""
+    found, waiting = [], [pid]
+    while waiting:
+        found.append(pid := waiting.pop())
+        try:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            continue
+    return found
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of the whole tree: shared pages once, and of each slab all that is allocated, touched or not."""
+    return sum(map(_fair_share, tree(pid))) + _slabs(pid)
+
+
+def _fair_share(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    sizes = {
+        name: int(fields[fields.index(name) + 1]) * 1024 for name in ("Pss:", "Pss_Shmem:") if name in fields
+    }
+    return sizes.get("Pss:", 0) - sizes.get("Pss_Shmem:", 0)
+
+
+def _slabs(pid: int) -> int:
+    blocks = {}
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if "memfd:slab" in str(descriptor.readlink()):
+                status = descriptor.stat()
+                blocks[status.st_ino] = status.st_blocks * 512
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return sum(blocks.values())

@@ -22,18 +22,20 @@ def tree(pid: int) -> list[int]:
 
 def memory_of(pid: int) -> int:
     """Bytes of the whole tree: shared pages once, and of each slab all that is allocated, touched or not."""
-    return sum(map(_fair_share, tree(pid))) + _slabs(pid)
+    return sum(_size(each, "Pss") - _size(each, "Pss_Shmem") for each in tree(pid)) + _slabs(pid)
 
 
-def _fair_share(pid: int) -> int:
+def own_memory_of(pid: int) -> int:
+    """The same without pages of files: how many of those count here depends on who else has mapped the libraries."""
+    return sum(_size(each, "Pss_Anon") for each in tree(pid)) + _slabs(pid)
+
+
+def _size(pid: int, name: str) -> int:
     try:
-        fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
-    except (FileNotFoundError, ProcessLookupError):
+        words = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
         return 0
-    sizes = {
-        name: int(fields[fields.index(name) + 1]) * 1024 for name in ("Pss:", "Pss_Shmem:") if name in fields
-    }
-    return sizes.get("Pss:", 0) - sizes.get("Pss_Shmem:", 0)
+    return int(words[words.index(f"{name}:") + 1]) * 1024 if f"{name}:" in words else 0
 
 
 def _slabs(pid: int) -> int:

@@ -11,24 +11,24 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.memory import MIB, memory_of
+from tests.memory import MIB, memory_of, own_memory_of
 from tests.models.file_server import ServedFile, serving
 from tests.models.networks import save_yolo
 from tests.serving import RunningServer, running_server
 from tests.test_end_to_end import SAMPLES, as_raw
 
 IMAGE = (SAMPLES / "sample.jpg").read_bytes()
-TOLERANCE = 8 * MIB
-"""Of the same state measured twice: the front's own heap moves by a few."""
+TOLERANCE = 4 * MIB
+"""Of the same state measured twice: the heap of the front moves a little."""
 
 
 def settled(server: RunningServer) -> int:
-    """Bytes of the server once two measures half a second apart agree: what has ended is gone by then."""
+    """Bytes of the server once two measures half a second apart agree."""
     deadline = time.monotonic() + 20
-    last = memory_of(server.process.pid)
+    last = own_memory_of(server.process.pid)
     while time.monotonic() < deadline:
         time.sleep(0.5)
-        now = memory_of(server.process.pid)
+        now = own_memory_of(server.process.pid)
         if abs(now - last) < MIB:
             return now
         last = now

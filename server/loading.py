@@ -66,9 +66,7 @@ class Loading:
         served.retry_at = time.monotonic() + RETRY_DELAY
         if not isinstance(error, RequestFailedError):
             log.error("model %s could not be started", served.model_id, exc_info=error)
-        elif (
-            served.is_required and not self.is_stopping
-        ):  # nobody is there to be told: readiness and the log are
+        elif served.is_required and not self.is_stopping:  # no client is told: readiness and the log are
             served.note_failure(LoadFailedError(error.code, error.message))
             log.error("model %s was not loaded: %s", served.model_id, error.message)
 

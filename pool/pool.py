@@ -99,6 +99,18 @@ class Pool:
         return not self._has_work and (self._slab is None or self._slab.num_free == self._slab.num_slots)
 
     @property
+    def num_slots(self) -> int:
+        """How many slots its slab has, or will have."""
+        limits = self._limits
+        num_running = len(self.replicas) * limits.max_in_flight * limits.max_batch_size
+        return limits.max_queue_size + num_running + limits.num_extra_slots
+
+    @property
+    def slab_size(self) -> int:
+        """Bytes of shared memory; 0 while there is none."""
+        return self._slab.size if self._slab is not None else 0
+
+    @property
     def _has_work(self) -> bool:
         return bool(self._queue) or any(r.in_flight for r in self.replicas)
 
@@ -236,6 +248,10 @@ class Pool:
         running = sum(b.num_rows for r in self.replicas for b in r.in_flight)
         return self._rate.wait(self._queue.cost + running, sum(r.is_serving for r in self.replicas))
 
+    def learn_rate(self, other: Pool) -> None:
+        """Begin with the rate of another pool of the same model: a first batch alone may be slow, and be believed."""
+        self._rate.row_seconds = other._rate.row_seconds
+
     async def infer(
         self,
         lease: Lease,
@@ -342,7 +358,7 @@ class Pool:
         async with self._slab_lock:  # the first two replicas may come at once
             if self._slab is None:
                 # in a thread: the kernel clears every page, 0.1 s and more in which nobody else would be served
-                self._slab = await asyncio.to_thread(Slab, self._num_slots, ready.slot_shape)
+                self._slab = await asyncio.to_thread(Slab, self.num_slots, ready.slot_shape)
         if self._slab.slot_shape != tuple(ready.slot_shape):
             raise ProtocolError(
                 f"slot shape {ready.slot_shape} differs from {self._slab.slot_shape} of the pool"
@@ -354,12 +370,6 @@ class Pool:
         # the replica is READY only after this has returned
         asyncio.get_running_loop().call_soon(self._assign_batches_to_replicas)
         return self._slab
-
-    @property
-    def _num_slots(self) -> int:
-        limits = self._limits
-        num_running = len(self.replicas) * limits.max_in_flight * limits.max_batch_size
-        return limits.max_queue_size + num_running + limits.num_extra_slots
 
     def _on_progress(self, fields: Mapping[str, Any]) -> None:
         self._progress = fields

@@ -153,6 +153,7 @@ _ENTRIES: tuple[CatalogueEntry, ...] = (
         "package",
         "demo/shapes-detect.pt",
         "Coloured shapes: a small demo detector that ships with the engine.",
+        imgsz=320,
         load_at_start=True,
     ),
     *_released(),

@@ -106,6 +106,10 @@ class Assignment:
         for entry in batch.entries:
             self._affinity.note(entry.affinity, replica.index)
 
+    def learn_rate(self, other: Assignment) -> None:
+        """Begin with what another has learnt."""
+        self._rate.row_seconds = other._rate.row_seconds
+
     def forget(self, replica: Replica) -> None:
         """Its worker is gone and what that kept with it."""
         self._affinity.forget(replica.index)

@@ -45,3 +45,17 @@ def resident_memory(pid: int) -> int:
     except OSError:
         return 0
     return (pages - shared) * resource.getpagesize()
+
+
+def memory_limit(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
+    """Bytes that there are in all: the cgroup's `memory.max` or the machine's `MemTotal`, whichever is smaller.
+
+    Raises OSError where /proc is missing.
+    """
+    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+    total = int(fields["MemTotal"].split()[0]) * 1024
+    try:
+        limit = (cgroup / "memory.max").read_text().strip()
+    except FileNotFoundError:
+        return total
+    return total if limit == "max" else min(total, int(limit))

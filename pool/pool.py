@@ -122,6 +122,18 @@ class Pool:
         return self._slab.num_slots - self._slab.num_free - (self._oversight.canary is not None)
 
     @property
+    def num_slots(self) -> int:
+        """How many slots its slab has, or will have."""
+        limits = self._limits
+        num_running = len(self.replicas) * limits.max_in_flight * limits.max_batch_size
+        return limits.max_queue_size + num_running + limits.num_extra_slots
+
+    @property
+    def slab_size(self) -> int:
+        """Bytes of shared memory; 0 while there is none."""
+        return self._slab.size if self._slab is not None else 0
+
+    @property
     def _has_work(self) -> bool:
         return bool(self._queue) or self._num_running > 0
 
@@ -146,7 +158,7 @@ class Pool:
             "state": self.state,
             "queue_length": len(self._queue),
             "in_flight": self._num_running,
-            "slots": {"total": self._num_slots if slab else 0, "free": slab.num_free if slab else 0},
+            "slots": {"total": self.num_slots if slab else 0, "free": slab.num_free if slab else 0},
             "replicas": [r.describe() for r in self.replicas],
             "progress": dict(self._progress) if self._progress else None,
             "error": {"code": self._error.code, "reason": self._error.reason} if self._error else None,
@@ -302,6 +314,10 @@ class Pool:
         """Seconds until an entry that comes now would have its answer, at the rate measured so far."""
         return self._assignment.estimated_wait()
 
+    def learn_rate(self, other: Pool) -> None:
+        """Begin with the rate of another pool of the same model: a first batch alone may be slow, and be believed."""
+        self._assignment.learn_rate(other._assignment)
+
     async def infer(
         self,
         lease: Lease,
@@ -358,7 +374,7 @@ class Pool:
         async with self._slab_lock:  # the first two replicas may come at once
             if self._slab is None:
                 # in a thread: the kernel clears every page, 0.1 s and more in which nobody else would be served
-                self._slab = await asyncio.to_thread(Slab, self._num_slots + 1, ready.slot_shape)
+                self._slab = await asyncio.to_thread(Slab, self.num_slots + 1, ready.slot_shape)
                 self._oversight.canary = self._slab.lease()
                 paint(self._oversight.canary.pixels)
         if self._slab.slot_shape != tuple(ready.slot_shape):
@@ -374,12 +390,6 @@ class Pool:
         self._progress = None
         self._assignment.assign()
         self._notify()
-
-    @property
-    def _num_slots(self) -> int:
-        limits = self._limits
-        num_running = len(self.replicas) * limits.max_in_flight * limits.max_batch_size
-        return limits.max_queue_size + num_running + limits.num_extra_slots
 
     def _on_progress(self, fields: Mapping[str, Any]) -> None:
         self._progress = fields

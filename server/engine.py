@@ -10,8 +10,10 @@ from server.body import BodyBudget
 from server.decode import Decoder, ImageLimits, default_num_threads
 from server.fetch import Fetcher
 from server.intake import Intake
-from server.launch import Launching
-from server.registry import Policy, Registry
+from server.launch import Launching, weights_path
+from server.loading import Policy
+from server.registry import Registry
+from server.room import Room, Surroundings, default_budget
 from server.settings import Settings
 from server.table import Known, known_models
 
@@ -39,11 +41,21 @@ class Engine:
             on_demand=settings.on_demand,
             max_loaded_models=settings.max_loaded_models,
             load_timeout=settings.load_timeout,
+            start_timeout=settings.start_timeout,
             max_load_waiters=settings.max_load_waiters,
             drain_timeout=settings.drain_timeout,
         )
+        around = Surroundings(
+            self._launching.forkservers,
+            lambda known: weights_path(settings, known.entry),
+            settings.max_batch_size,
+        )
+        room = Room(settings.memory_budget or default_budget(), around)
         self.registry = Registry(
-            known_models(settings) if known is None else known, policy, make_pool or self._launching.make_pool
+            known_models(settings) if known is None else known,
+            policy,
+            make_pool or self._launching.make_pool,
+            room,
         )
         limits = ImageLimits(settings.max_body_bytes, settings.max_image_pixels, settings.max_image_side)
         self.decoder = Decoder(num_threads, limits)

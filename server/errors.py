@@ -47,6 +47,9 @@ KINDS: Mapping[str, Kind] = {
     "forbidden": Kind(HTTPStatus.FORBIDDEN, "This is only allowed from the machine that the server runs on."),
     "not_found": Kind(_GONE, "There is no such page; GET /docs lists what there is."),
     "model_not_found": Kind(_GONE, "There is no such model; GET /models lists what there is."),
+    "reload_in_progress": Kind(
+        HTTPStatus.CONFLICT, "The model {subject} is being reloaded already; ask again when that is done."
+    ),
     "method_not_allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not allowed here."),
     "body_too_large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body or the image in it is too large."),
     "unsupported_media_type": Kind(
@@ -61,7 +64,7 @@ KINDS: Mapping[str, Kind] = {
     "queue_full": Kind(_BUSY, "Too many requests are waiting for this model.", 1.0),
     "overloaded": Kind(_BUSY, "The server holds as much as it can.", 1.0),
     "model_loading": Kind(_BUSY, "The model {subject} is still loading{progress}.", 5.0),
-    "model_unavailable": Kind(_BUSY, "The model {subject} cannot be served now.", 5.0),
+    "model_unavailable": Kind(_BUSY, "The model {subject} cannot be served now{reason}.", 5.0),
     "weights_unavailable": Kind(
         _BUSY,
         "The weights of {subject} are not on this machine and could not be downloaded. Run `inference-engine pull "
@@ -99,13 +102,14 @@ class RequestFailedError(Exception):
         *,
         retry_after: float | None = None,
         progress: str = "",
+        reason: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
         self.code = code
         self.kind = KINDS[code]
         self.retry_after = retry_after
-        self.message = self.kind.message.format(subject=subject[:128], progress=progress)
+        self.message = self.kind.message.format(subject=subject[:128], progress=progress, reason=reason)
         self._headers = dict(headers or {})
 
     @property

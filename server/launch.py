@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import models.catalogue
 from models.catalogue import CatalogueEntry
 from models.spec import Family
 from pool import Launcher, Limits, Pool, place, usable_cores
@@ -18,6 +19,7 @@ from server.settings import Settings
 from server.table import Known
 
 MAX_CONNECT_TIMEOUT = 10.0
+PACKAGE = Path(models.catalogue.__file__).parent
 GPU_DEPTH = 2
 """Batches given to a replica on a GPU at once, so that it never waits for the next."""
 
@@ -74,6 +76,11 @@ class Launching:
             self._launchers[entry.family] = Launcher(entry.preload, self._environment)
         return self._launchers[entry.family]
 
+    def forkservers(self) -> Mapping[Family, int]:
+        """Process ids of the forkservers that run."""
+        pids = {family: launcher.pid for family, launcher in self._launchers.items()}
+        return {family: pid for family, pid in pids.items() if pid is not None}
+
     def close(self) -> None:
         """End the forkservers."""
         for launcher in self._launchers.values():
@@ -103,6 +110,20 @@ def cache_folder(settings: Settings, entry: CatalogueEntry) -> Path | None:
     if settings.huggingface_hub_cache is None and settings.hf_home is not None:
         return settings.hf_home / "hub"
     return settings.huggingface_hub_cache
+
+
+def weights_path(settings: Settings, entry: CatalogueEntry) -> Path | None:
+    """Where a model's weights are or will be; None for the hub's, whose cache is the library's own business."""
+    match entry.source:
+        case "package":
+            return PACKAGE / entry.weights
+        case "ultralytics":
+            folder = cache_folder(settings, entry)
+            return folder / entry.weights if folder else None
+        case "file":
+            return Path(entry.weights).expanduser()
+        case _:
+            return None
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:

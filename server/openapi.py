@@ -79,6 +79,18 @@ def _paths() -> dict[str, Any]:
             **model,
             "post": _operation("Unload a model (from this machine only).", "forbidden", "model_not_found"),
         },
+        "/models/{model_id}/reload": {
+            **model,
+            "post": _operation(
+                "Serve a model with its weights as they are now, without losing a request (from this machine only).",
+                "forbidden",
+                "model_not_found",
+                "reload_in_progress",
+                "model_loading",
+                "model_unavailable",
+                "weights_unavailable",
+            ),
+        },
         "/healthz": {"get": _operation("Readiness: 200 once every required model serves, else 503.")},
         "/readyz": {"get": _operation("The same as /healthz.")},
         "/livez": {"get": _operation("Liveness: 200 as long as the server answers at all.")},
@@ -92,7 +104,7 @@ def _paths() -> dict[str, Any]:
 def _inference() -> dict[str, Any]:
     file = {"type": "string", "format": "binary"}
     form = {"model_id": {"type": "string"}, "prompt": {"type": "string"}, "image": file, **_options()}
-    codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed"}
+    codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
     operation = _operation(
         "Run a model on one image.", *sorted(codes), schema={"$ref": _REF.format(model="Inference")}
     )

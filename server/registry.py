@@ -1,8 +1,7 @@
-"""Model name to pool: loading at start and on demand, and making room. Decisions are taken between two awaits.
+"""Model name to pool: who may wait for which, readiness, failures, operators' wishes. Decisions between two awaits.
 
-A model's pool is made by one task, whoever waits for it, so that a client that leaves never stops a load that
-others want. A keeper looks once a second for what nobody may be waiting for: loads that failed, and required
-models that are due for another try.
+Pools are made and ended by loading.py. A keeper looks once a second for what nobody may be waiting for: loads that
+failed, and required models that are due for another try.
 """
 
 from __future__ import annotations
@@ -12,46 +11,39 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from pool import LoadFailedError, ModelLoadingError, Pool, PoolError, PoolStoppedError
 from server.errors import RequestFailedError, from_pool
+from server.loading import Loading, Policy
+from server.reloading import start_reload
+from server.room import Room
 from server.served import Served, progress_text
 from server.table import Known
 
 log = logging.getLogger(__name__)
 
 KEEPER_INTERVAL = 1.0
-IDLE_STOP_TIMEOUT = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What may be loaded, and who may wait for it. Durations in float seconds."""
-
-    on_demand: Literal["all", "listed", "off"] = "all"
-    max_loaded_models: int = 4
-    load_timeout: float = 120.0
-    max_load_waiters: int = 64
-    drain_timeout: float = 25.0
 
 
 class Registry:
     """All models by name."""
 
     def __init__(
-        self, known: Mapping[str, Known], policy: Policy, make_pool: Callable[[Known], Pool]
+        self, known: Mapping[str, Known], policy: Policy, make_pool: Callable[[Known], Pool], room: Room
     ) -> None:
         self.models: Mapping[str, Served] = {
             name: Served(model, is_required=model.loads_at_start) for name, model in known.items()
         }
         self._policy = policy
-        self._make_pool = make_pool
-        self._lock = asyncio.Lock()
+        self._room = room
+        self._loading = Loading(self.models, policy, make_pool, room)
         self._num_waiters = 0
         self._keeper: asyncio.Task[None] | None = None
-        self.is_stopping = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Nothing new is taken."""
+        return self._loading.is_stopping
 
     # Life
 
@@ -59,22 +51,29 @@ class Registry:
         """Begin to load what loads at start; returns at once."""
         for served in self.models.values():
             if served.is_required:
-                self._open(served)
+                self._loading.open(served)
         self._keeper = asyncio.create_task(self._keep(), name="registry-keeper")
         self._keeper.add_done_callback(_report_end)
 
     async def stop(self) -> None:
         """Finish what is in flight within the drain timeout, end all processes. Safe to call twice."""
-        self.is_stopping = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-        opening = [served.opening for served in self.models.values() if served.opening is not None]
-        if opening:
-            await asyncio.wait(opening)
-        closing = [self._close(served, self._policy.drain_timeout) for served in self.models.values()]
-        if tasks := [task for task in closing if task is not None]:
-            await asyncio.wait(tasks)
+        self._loading.is_stopping = True
+        models = self.models.values()
+        ending = [
+            task for task in (self._keeper, *(served.reloading for served in models)) if task is not None
+        ]
+        for task in ending:
+            task.cancel()
+        for served in models:
+            served.user_left.set()  # a retired pool waits no longer for its users than others do
+        opening = [served.opening for served in models if served.opening is not None]
+        if ending or opening:
+            await asyncio.wait(ending + opening)
+        for served in models:
+            if served.pool is not None:
+                self._loading.close(served, self._policy.drain_timeout)
+        if closing := [task for served in models for task in served.closing]:
+            await asyncio.wait(closing)
 
     async def _keep(self) -> None:
         while True:
@@ -83,10 +82,12 @@ class Registry:
                 if pool is not None and pool.is_ready:
                     served.note_success()
                 elif pool is not None and pool.state == "failed":
-                    await self.note_failure(served, pool)
+                    await self._loading.note_failure(served, pool)
                 is_due = served.is_required and served.pool is None and served.retry_at <= time.monotonic()
                 if is_due and served.opening is None:
-                    self._open(served)
+                    self._loading.open(served)
+            if self._room.is_due:
+                await self._room.look()
             await asyncio.sleep(KEEPER_INTERVAL)
 
     # For requests
@@ -122,9 +123,10 @@ class Registry:
             if pool is None or pool.spec is None:
                 pool = await self._loaded_pool(served)
             try:
-                yield pool
+                with served.use(pool):
+                    yield pool
             except LoadFailedError as error:
-                await self.note_failure(served, pool)
+                await self._loading.note_failure(served, pool)
                 raise from_pool(error, served.model_id) from None
             except PoolStoppedError:
                 raise RequestFailedError(
@@ -154,19 +156,26 @@ class Registry:
             self._num_waiters -= 1
 
     async def _wait_loaded(self, served: Served) -> Pool:
-        if served.pool is None:
-            await asyncio.shield(self._open(served))  # raises RequestFailedError if there is no room
-        pool = served.pool
-        if pool is None:
-            raise PoolStoppedError(f"{served.model_id} was unloaded meanwhile")
-        try:
-            await pool.wait_ready(time.monotonic() + self._policy.load_timeout)
-        except LoadFailedError as error:
-            if pool.state == "failed":  # else the pool is about to try again by itself
-                await self.note_failure(served, pool)
-            raise from_pool(error, served.model_id) from None
-        served.note_success()
-        return pool
+        while True:
+            if served.pool is None:
+                await asyncio.shield(
+                    self._loading.open(served)
+                )  # raises RequestFailedError if there is no room
+            pool = served.pool
+            if pool is None:
+                raise PoolStoppedError(f"{served.model_id} was unloaded meanwhile")
+            try:
+                await pool.wait_ready(time.monotonic() + self._policy.load_timeout)
+            except LoadFailedError as error:
+                if pool.state == "failed":  # else the pool is about to try again by itself
+                    await self._loading.note_failure(served, pool)
+                raise from_pool(error, served.model_id) from None
+            except PoolStoppedError:
+                if served.pool is None:
+                    raise
+            if served.pool is pool:  # else a reload has switched meanwhile
+                served.note_success()
+                return pool
 
     def _check_may_load(self, served: Served) -> None:
         if self.is_stopping:
@@ -182,84 +191,6 @@ class Registry:
             refusal.retry_after = wait
             raise refusal
 
-    # Opening and closing
-
-    def _open(self, served: Served) -> asyncio.Task[None]:
-        """The one task that makes the model's pool."""
-        if served.opening is None:
-            served.opening = asyncio.create_task(
-                self._make_room_and_start(served), name=f"open-{served.model_id}"
-            )
-            served.opening.add_done_callback(lambda task: self._on_opened(served, task))
-        return served.opening
-
-    def _on_opened(self, served: Served, task: asyncio.Task[None]) -> None:
-        served.opening = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            served.retry_at = time.monotonic() + KEEPER_INTERVAL
-            if not isinstance(error, RequestFailedError):
-                log.error("model %s could not be started", served.model_id, exc_info=error)
-
-    async def _make_room_and_start(self, served: Served) -> None:
-        async with self._lock:
-            if served.closing is not None:
-                await asyncio.wait([served.closing])
-            while self._num_loaded() >= self._policy.max_loaded_models:
-                await self._unload_idle(served)
-            if self.is_stopping or served.pool is not None:
-                return
-            pool = self._make_pool(served.known)
-            await pool.start()
-            served.pool = pool
-            log.info("model loading", extra={"model_id": served.model_id})
-
-    def _num_loaded(self) -> int:
-        return sum(served.pool is not None for served in self.models.values())
-
-    async def _unload_idle(self, wanted: Served) -> None:
-        """Unload the idle model used longest ago. Raises RequestFailedError ``model_unavailable`` if all are busy."""
-        idle = [
-            other
-            for other in self.models.values()
-            if other.pool is not None
-            and not other.is_required
-            and other.num_users == 0
-            and other.pool.is_idle
-            and other.pool.state in ("ready", "failed")
-        ]
-        if not idle:
-            raise RequestFailedError("model_unavailable", wanted.model_id)
-        oldest = min(idle, key=lambda other: other.last_used)
-        log.info("model makes room", extra={"model_id": oldest.model_id, "for": wanted.model_id})
-        task = self._close(oldest, IDLE_STOP_TIMEOUT)
-        if task is not None:
-            await asyncio.wait([task])
-
-    def _close(self, served: Served, drain_timeout: float) -> asyncio.Task[None] | None:
-        pool = served.forget_pool()
-        if pool is None:
-            return served.closing
-        task = served.closing = asyncio.create_task(pool.stop(drain_timeout), name=f"close-{served.model_id}")
-        task.add_done_callback(lambda _: self._on_closed(served, task))
-        return task
-
-    def _on_closed(self, served: Served, task: asyncio.Task[None]) -> None:
-        if served.closing is task:
-            served.closing = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("model %s did not stop cleanly", served.model_id, exc_info=error)
-
-    async def note_failure(self, served: Served, pool: Pool) -> None:
-        """`pool` has failed for good: take it away and say when to try again. Does nothing if it is not the model's."""
-        if served.pool is not pool or pool.state != "failed":
-            return
-        error = pool.snapshot()["error"]
-        served.note_failure(LoadFailedError(error["code"], error["reason"]))
-        log.error("model failed", extra={"model_id": served.model_id, **error})
-        task = self._close(served, 0.0)
-        if task is not None:
-            await asyncio.shield(task)
-
     # For operators
 
     async def load(self, served: Served) -> None:
@@ -268,20 +199,47 @@ class Registry:
             raise RequestFailedError("shutting_down")
         served.is_required = served.known.loads_at_start
         if served.pool is not None:
-            await self.note_failure(served, served.pool)  # the keeper may not have seen it yet
+            await self._loading.note_failure(served, served.pool)  # the keeper may not have seen it yet
         served.retry_at = 0.0
         if served.pool is None:
-            await asyncio.shield(self._open(served))
+            await asyncio.shield(self._loading.open(served))
 
     async def unload(self, served: Served) -> None:
         """Finish what is in flight, end the model's processes. It stays unloaded until it is asked for again."""
         served.is_required = False
         served.failure = None
-        if served.opening is not None:
-            await asyncio.wait([served.opening])
-        task = self._close(served, self._policy.drain_timeout)
-        if task is not None:
-            await asyncio.shield(task)
+        while served.reloading is not None or served.opening is not None:
+            if served.reloading is not None:
+                served.reloading.cancel()
+            await asyncio.wait([task for task in (served.reloading, served.opening) if task is not None])
+        if served.pool is not None:
+            self._loading.close(served, self._policy.drain_timeout)
+        if served.closing:
+            await asyncio.wait(served.closing)
+
+    async def reload(self, served: Served) -> None:
+        """Serve with the weights as they are now; returns once new requests get them. Loads what is not loaded.
+
+        Raises RequestFailedError, and the model serves as before: ``reload_in_progress``, ``model_loading`` (the
+        reload goes on), ``model_unavailable``, ``weights_unavailable``, ``shutting_down``.
+        """
+        if served.pool is None and served.reloading is None:
+            await self.load(served)
+            return
+        if self.is_stopping:
+            raise RequestFailedError("shutting_down")
+        if served.reloading is not None:
+            raise RequestFailedError("reload_in_progress", served.model_id)
+        task = start_reload(self._loading, served, self._policy.start_timeout)
+        await asyncio.wait([task], timeout=self._policy.load_timeout)
+        if not task.done():
+            progress = progress_text(served.incoming) if served.incoming is not None else ""
+            raise RequestFailedError("model_loading", served.model_id, progress=progress)
+        if task.cancelled():
+            reason = ": it was unloaded meanwhile"
+            code = "shutting_down" if self.is_stopping else "model_unavailable"
+            raise RequestFailedError(code, served.model_id, reason=reason)
+        task.result()
 
 
 def _report_end(keeper: asyncio.Task[None]) -> None:

@@ -35,6 +35,7 @@ class Routes:
             Route("/models/{model_id}", self.show_model, methods=["GET"]),
             Route("/models/{model_id}/load", self.load_model, methods=["POST"]),
             Route("/models/{model_id}/unload", self.unload_model, methods=["POST"]),
+            Route("/models/{model_id}/reload", self.reload_model, methods=["POST"]),
             Route("/healthz", self.readiness, methods=["GET"]),
             Route("/readyz", self.readiness, methods=["GET"]),
             Route("/livez", self.liveness, methods=["GET"]),
@@ -63,6 +64,13 @@ class Routes:
         served = self._registry.find(request.path_params["model_id"])
         await self._registry.unload(served)
         return JsonReply(served.describe())
+
+    async def reload_model(self, request: Request) -> Response:
+        """Replies when requests get the new weights; for a model that is not loaded the same as a load."""
+        check_is_local(request)
+        served = self._registry.find(request.path_params["model_id"])
+        await self._registry.reload(served)
+        return JsonReply(served.describe(), HTTPStatus.OK if served.is_ready else HTTPStatus.ACCEPTED)
 
     async def readiness(self, request: Request) -> Response:
         """200 if every required model has a replica that serves and the server is not stopping, else 503."""

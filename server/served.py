@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,15 +25,21 @@ class Served:
     known: Known
     is_required: bool
     pool: Pool | None = None
+    incoming: Pool | None = None
+    """The pool that will take the place of `pool` once it is ready."""
     num_users: int = 0
     """Requests between admission and answer: a model with users is never unloaded to make room."""
+    users: Counter[Pool] = field(default_factory=Counter)
+    """Those of them that were given a pool, and which."""
+    user_left: asyncio.Event = field(default_factory=asyncio.Event)
     last_used: float = field(default_factory=time.monotonic)
     failure: LoadFailedError | None = None
     """Why the last load failed; None once one succeeded."""
     num_failures: int = 0
     retry_at: float = 0.0
     opening: asyncio.Task[None] | None = None
-    closing: asyncio.Task[None] | None = None
+    reloading: asyncio.Task[None] | None = None
+    closing: set[asyncio.Task[None]] = field(default_factory=set)
     _spec: Spec | None = None
     _spec_fields: Mapping[str, Any] | None = None
 
@@ -60,7 +68,7 @@ class Served:
             return self.pool.state
         if self.opening is not None:
             return "loading"
-        if self.closing is not None:
+        if self.closing:
             return "draining"
         return "failed" if self.failure is not None else "unloaded"
 
@@ -76,11 +84,32 @@ class Served:
         )
         self.num_failures += 1
 
-    def forget_pool(self) -> Pool | None:
+    @contextlib.contextmanager
+    def use(self, pool: Pool) -> Iterator[Pool]:
+        """Until its end `pool` is not stopped, although another may take its place meanwhile."""
+        self.users[pool] += 1
+        try:
+            yield pool
+        finally:
+            self.users[pool] -= 1
+            if not self.users[pool]:
+                del self.users[pool]
+            self.user_left.set()
+
+    def forget_pool(self) -> Pool:
         """Take the pool out, to be stopped by the caller; its spec stays known."""
         _ = self.spec
         pool, self.pool = self.pool, None
+        assert pool is not None
         return pool
+
+    def switch(self) -> Pool | None:
+        """From here on requests get the incoming pool. Returns the one before, to be stopped by the caller."""
+        old, self.pool, self.incoming = self.pool, self.incoming, None
+        if old is not None and self.pool is not None:
+            self.pool.learn_rate(old)
+        self.note_success()
+        return old
 
     def health(self) -> dict[str, Any]:
         """For `GET /healthz`, JSON types."""
@@ -107,6 +136,7 @@ class Served:
             "state": self.state,
             "required": self.is_required,
             "progress": snapshot["progress"] if snapshot and self.state == "loading" else None,
+            "reloading": self._describe_reload(),
             "error": {"code": error} if error else None,
             "labels": list(spec.labels) if spec else None,
             "input": {"height": spec.input_height, "width": spec.input_width} if spec else None,
@@ -117,6 +147,14 @@ class Served:
             "slots": snapshot["slots"] if snapshot else {"total": 0, "free": 0},
             "replicas": snapshot["replicas"] if snapshot else [],
         }
+
+    def _describe_reload(self) -> dict[str, Any] | None:
+        """None while there is none. ``waiting``: for memory; ``loading``; ``draining``: the old pool."""
+        if self.incoming is not None:
+            return {"state": "loading", "progress": self.incoming.snapshot()["progress"]}
+        if self.reloading is not None:
+            return {"state": "waiting", "progress": None}
+        return {"state": "draining", "progress": None} if self.pool is not None and self.closing else None
 
 
 def progress_text(pool: Pool) -> str:

@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     max_loaded_models: Count = Field(
         4, description="Models in memory at once; the idle one used longest ago makes room, never a busy one."
     )
+    memory_budget: NumBytes | None = Field(
+        None,
+        description="Bytes that the server and its models may take together; more is refused or makes room. Unset: "
+        "nine tenths of the memory of the container or machine.",
+    )
     load_timeout: Seconds = Field(120.0, description="Seconds that a request waits for its model to load.")
     max_load_waiters: Count = Field(256, description="Requests that may wait for models to load.")
 

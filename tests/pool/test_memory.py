@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pool.memory import available_memory
+from pool.memory import available_memory, memory_limit
 
 GIB = 1 << 30
 
@@ -37,3 +37,13 @@ def test_it_is_never_negative(tmp_path: Path) -> None:
 
 def test_this_machine_has_some() -> None:
     assert available_memory() > 0
+
+
+def test_the_whole_is_the_smaller_of_cgroup_and_machine(tmp_path: Path) -> None:
+    machine(tmp_path, GIB, None)
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: {8 * GIB // 1024} kB\n")
+    assert memory_limit(tmp_path, meminfo) == 8 * GIB
+    for limit, expected in (("max", 8 * GIB), (str(2 * GIB), 2 * GIB), (str(9 * GIB), 8 * GIB)):
+        (tmp_path / "memory.max").write_text(limit + "\n")
+        assert memory_limit(tmp_path, meminfo) == expected

@@ -83,7 +83,7 @@ def error_of(response: httpx.Response) -> str:
 def known_model(model_id: str, config: Mapping[str, Any]) -> Known:
     """What the registry knows of a fake."""
     task = config.get("task", "detect")
-    entry = CatalogueEntry(model_id, "yolo", task, "file", "nowhere", "A fake.")
+    entry = CatalogueEntry(model_id, "yolo", task, "file", f"nowhere/{model_id}", "A fake.")
     starts = bool(config.get("loads_at_start"))
     return Known(entry, starts, starts, "auto", None if config.get("task_unknown") else task)
 

@@ -32,14 +32,15 @@ class RefusedError(Exception):
 
 
 class Fake:
-    """Answers with the checksum of its pixels. Config: `task`, `resize`, `side`, `load_seconds`, `seconds`,
-    `fail` (a code) and `permanent`. A prompt is an order: ``sleep 0.5``, ``die``, ``raise``, ``refuse CODE``,
+    """Answers with the checksum of its pixels and its `version`. Config: `task`, `resize`, `side`, `load_seconds`,
+    `seconds`, `fail` (a code), `permanent`, `dies` (while it loads), `version`, `ballast` (bytes held). A prompt is an order: ``sleep 0.5``, ``die``, ``raise``, ``refuse CODE``,
     ``say JSON``, ``wait PATH``."""
 
     def __init__(self, config: Mapping[str, Any], device: str) -> None:
         side = config.get("side", 32)
         task = config.get("task", "detect")
         self._config = config
+        self._ballast = b"x" * config.get("ballast", 0)
         self._spec = Spec(
             model_id=config["model_id"],
             family="blip" if task in ("vqa", "caption") else "yolo",
@@ -79,13 +80,18 @@ class Fake:
             case "say":
                 return argument.encode()
         crc = zlib.crc32(row.pixels.tobytes())
-        return json.dumps({"crc": crc, "params": dict(row.params), "pid": os.getpid()}).encode()
+        version = self._config.get("version")
+        return json.dumps(
+            {"crc": crc, "params": dict(row.params), "pid": os.getpid(), "version": version}
+        ).encode()
 
 
 def load(config: Mapping[str, Any], device: str, progress: Progress) -> Fake:
     """The factory."""
     progress({"stage": "download", "done_bytes": 45, "total_bytes": 100})
     time.sleep(config.get("load_seconds", 0.0))
+    if config.get("dies"):
+        os.kill(os.getpid(), signal.SIGKILL)
     if fail := config.get("fail"):
         raise FailedToLoadError(fail, config.get("permanent", False))
     return Fake(config, device)

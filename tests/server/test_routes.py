@@ -116,7 +116,7 @@ async def test_a_wrong_method_is_told_the_right_one(
 
 
 @pytest.mark.parametrize("path", [
-    "/", "/nope", "/inference/", "//inference", "/INFERENCE", "/models/", "/inference;x", "/inference%00", "/models/echo/reload",
+    "/", "/nope", "/inference/", "//inference", "/INFERENCE", "/models/", "/inference;x", "/inference%00", "/models/echo/renew",
     "/models/echo/load/", "/docs/", "/inference/../healthz/x",
 ])  # fmt: skip
 async def test_an_unknown_path_is_not_found_and_never_redirected(running: Running, path: str) -> None:
@@ -138,6 +138,7 @@ async def test_the_description_names_every_route_and_code(running: Running) -> N
         "/models/{model_id}",
         "/models/{model_id}/load",
         "/models/{model_id}/unload",
+        "/models/{model_id}/reload",
     }
     assert set(document["paths"]) == app_paths | {"/healthz", "/readyz", "/livez", "/openapi.json", "/docs"}
     codes = document["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"]
@@ -168,8 +169,8 @@ async def test_the_page_shows_the_same_and_needs_nothing_else(running: Running) 
     assert "<script" not in page and "<link" not in page and "@import" not in page and "src=" not in page
 
 
-async def test_loading_and_unloading_are_forbidden_from_elsewhere(running: Running) -> None:
-    for action in ("load", "unload"):
+async def test_loading_unloading_and_reloading_are_forbidden_from_elsewhere(running: Running) -> None:
+    for action in ("load", "unload", "reload"):
         answer = await running.client.post(f"/models/echo/{action}", headers={"x-forwarded-for": "127.0.0.1"})
         assert (answer.status_code, error_of(answer)) == (403, "forbidden")
     assert running.engine.registry.models["echo"].is_ready

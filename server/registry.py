@@ -199,7 +199,7 @@ class Registry:
             raise RequestFailedError("shutting_down")
         served.is_required = served.known.loads_at_start
         if served.pool is not None:
-            await self.note_failure(served, served.pool)  # the keeper may not have seen it yet
+            await self._loading.note_failure(served, served.pool)  # the keeper may not have seen it yet
         served.retry_at = 0.0
         if served.pool is None:
             await asyncio.shield(self._loading.open(served))

@@ -143,12 +143,14 @@ class Pool:
 
     @property
     def state(self) -> str:
-        """``loading``, ``ready``, ``failed``, ``draining`` or ``stopped``."""
+        """``loading``, ``ready``, ``crash_looping``, ``failed``, ``draining`` or ``stopped``."""
         if all(r.state is State.STOPPED for r in self.replicas):
             return "stopped" if self._is_stopping or self._error is None else "failed"
         if self._is_stopping:
             return "draining"
-        return "ready" if self.is_ready else "loading"
+        if self.is_ready:
+            return "ready"
+        return "crash_looping" if self._oversight.breaker.is_open else "loading"
 
     def snapshot(self) -> dict[str, Any]:
         """Everything an operator may want to see, as JSON types."""

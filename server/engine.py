@@ -44,6 +44,7 @@ class Engine:
             start_timeout=settings.start_timeout,
             max_load_waiters=settings.max_load_waiters,
             drain_timeout=settings.drain_timeout,
+            give_up_after=settings.give_up_after,
         )
         around = Surroundings(
             self._launching.forkservers,

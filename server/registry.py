@@ -12,9 +12,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from pool import LoadFailedError, ModelLoadingError, Pool, PoolError, PoolStoppedError
+from pool import CrashLoopError, LoadFailedError, ModelLoadingError, Pool, PoolError, PoolStoppedError
 from server.errors import RequestFailedError, from_pool
 from server.loading import Loading, Policy
+from server.recovery import Recovery
 from server.reloading import start_reload
 from server.room import Room
 from server.served import Served, progress_text
@@ -38,6 +39,9 @@ class Registry:
         self._room = room
         self._loading = Loading(self.models, policy, make_pool, room)
         self._num_waiters = 0
+        self._recovery = Recovery(policy.give_up_after)
+        self.on_given_up: Callable[[], None] = lambda: None
+        """Called when the required models have been beyond help for long."""
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -86,6 +90,10 @@ class Registry:
                 is_due = served.is_required and served.pool is None and served.retry_at <= time.monotonic()
                 if is_due and served.opening is None:
                     self._loading.open(served)
+            if self._recovery.is_given_up(self.models.values(), time.monotonic()):
+                log.critical("no required model can be served: giving up")
+                self.on_given_up()
+                return
             if self._room.is_due:
                 await self._room.look()
             await asyncio.sleep(KEEPER_INTERVAL)
@@ -150,8 +158,8 @@ class Registry:
         except (TimeoutError, ModelLoadingError):
             progress = progress_text(served.pool) if served.pool is not None else ""
             raise RequestFailedError("model_loading", served.model_id, progress=progress) from None
-        except PoolStoppedError:
-            raise RequestFailedError("model_unavailable", served.model_id) from None
+        except (CrashLoopError, PoolStoppedError) as error:
+            raise from_pool(error, served.model_id) from None
         finally:
             self._num_waiters -= 1
 

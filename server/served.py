@@ -63,7 +63,7 @@ class Served:
 
     @property
     def state(self) -> str:
-        """``unloaded``, ``loading``, ``ready``, ``draining`` or ``failed``."""
+        """``unloaded``, ``loading``, ``ready``, ``crash_looping``, ``draining`` or ``failed``."""
         if self.pool is not None:
             return self.pool.state
         if self.opening is not None:
@@ -174,7 +174,7 @@ def health_of(models: Collection[Served], *, is_stopping: bool) -> dict[str, Any
         status = "draining"
     elif all(served.is_ready for served in required):
         status = "ready"
-    elif any(served.state == "failed" for served in required):
+    elif any(served.state in ("failed", "crash_looping") for served in required):
         status = "unavailable"
     else:
         status = "loading"

@@ -24,6 +24,8 @@ KEEP_ALIVE_TIMEOUT = 75
 sends a request into a connection that is gone."""
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: starting again as it is cannot help."""
+EXIT_UNAVAILABLE = 75
+"""EX_TEMPFAIL of sysexits.h: starting again, perhaps elsewhere, may help."""
 SAMPLE = Path("models/demo/samples/sample.jpg")
 
 
@@ -57,6 +59,7 @@ def serve(settings: Settings) -> int:
     )
     address = base_url(listener)
     server = Leaving(config, settings.lame_duck, lambda: print(welcome(address), flush=True), engine.leave)
+    engine.registry.on_given_up = lambda: server.give_up(EXIT_UNAVAILABLE)
     # uvicorn puts these back when it is done and raises the signal again; with its own it ends with code 0 then.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)

@@ -166,6 +166,13 @@ class Settings(BaseSettings):
     )
     max_fetches: Count = Field(64, description="Downloads of images at once.")
 
+    give_up_after: float = Field(
+        120.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds without any required model, its workers dying or its device gone, after which the server "
+        "ends with code 75, so that the platform acts; 0: never.",
+    )
     lame_duck: float = Field(
         5.0,
         ge=0,

@@ -30,7 +30,7 @@ async def test_a_model_whose_workers_keep_dying_is_refused_at_once_and_tried_now
         await ask(pool, deadline=soon(60))
     assert 0 < caught.value.retry_after <= 0.5
     await until(lambda: pool.counters["deaths_exit_3"] >= 5)
-    assert pool.state == "loading"
+    assert pool.state == "crash_looping"
     dies.unlink()
     await until(lambda: pool.is_ready)
     assert (await ask(pool)).num_replays == 0

@@ -1,4 +1,4 @@
-"""BLIP as the pool's model: an image and prompts in, answers or a caption out. In a worker; torch is imported inside."""
+"""BLIP as the pool's model: an image and prompts in, answers or captions out. In a worker, torch imported inside."""
 
 from __future__ import annotations
 

@@ -232,7 +232,13 @@ class Pool:
         return self._rate.wait(self._queue.cost + running, sum(r.is_serving for r in self.replicas))
 
     async def infer(
-        self, lease: Lease, params: Mapping[str, Any], deadline: float, batch_key: str = "", cost: int = 1
+        self,
+        lease: Lease,
+        params: Mapping[str, Any],
+        deadline: float,
+        batch_key: str = "",
+        cost: int = 1,
+        affinity: str = "",
     ) -> Result:
         """Have the picture in `lease` answered; the lease is the pool's from here on.
 

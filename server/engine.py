@@ -11,6 +11,7 @@ from server.decode import Decoder, ImageLimits, default_num_threads
 from server.fetch import Fetcher
 from server.intake import Intake
 from server.launch import Launching
+from server.metrics import Metrics
 from server.registry import Policy, Registry
 from server.settings import Settings
 from server.table import Known, known_models
@@ -48,6 +49,7 @@ class Engine:
         limits = ImageLimits(settings.max_body_bytes, settings.max_image_pixels, settings.max_image_side)
         self.decoder = Decoder(num_threads, limits)
         self.intake = Intake(settings.max_body_bytes, settings.max_json_bytes)
+        self.metrics = Metrics()
         self.budget = BodyBudget(settings.max_in_flight_bytes)
         self.fetcher: Fetcher | None = None
         if settings.image_url == "public":

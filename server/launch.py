@@ -76,12 +76,14 @@ class Launching:
 def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
     """What a worker is told of its model, JSON types; also what `pull` fetches by."""
     folder = cache_folder(settings, entry)
+    own = {"vision_cache_bytes": settings.vision_cache_bytes} if entry.family == "blip" else {}
     return {
         **entry.to_config(),
         "max_batch_size": settings.max_batch_size,
         "offline": settings.offline,
         "cache_dir": str(folder) if folder else None,
         "base_url": settings.yolo_weights_url if entry.source == "ultralytics" else settings.hf_endpoint,
+        **own,
     }
 
 

@@ -3,7 +3,8 @@
     python -m bench.weights FOLDER --name blip-vqa-base
     python -m bench.questions FOLDER/blip-vqa-base --threads 2
 
-The ways are measured in turns, and the least time of each counts. The last line of the output is one JSON document.
+The ways are measured in turns, and the least time of each counts: what a clock on the wall shows, and what the
+process computed, which says more on a machine that others share. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def ways(model: BlipModel, pixels: Pixels) -> dict[str, Callable[[], None]]:
     }
 
 
-def measure(folder: Path, num_threads: int, rounds: int) -> dict[str, float]:
-    """Seconds of each way."""
+def measure(folder: Path, num_threads: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Of each way ``wall_seconds`` and ``cpu_seconds`` (of all threads)."""
     config = {
         "model_id": "bench",
         "source": "file",
@@ -69,12 +70,14 @@ def measure(folder: Path, num_threads: int, rounds: int) -> dict[str, float]:
     pixels = np.zeros(model.slot_shape, np.uint8)
     square_bicubic(np.asarray(Image.open(bus()).convert("RGB")), pixels)
     timed = ways(model, pixels)
-    least = dict.fromkeys(timed, float("inf"))
+    clocks = {"wall_seconds": time.perf_counter, "cpu_seconds": time.process_time}
+    least = {name: dict.fromkeys(clocks, float("inf")) for name in timed}
     for _ in range(rounds):
         for name, way in timed.items():
-            started = time.perf_counter()
+            started = {clock: now() for clock, now in clocks.items()}
             way()
-            least[name] = min(least[name], time.perf_counter() - started)
+            for clock, now in clocks.items():
+                least[name][clock] = min(least[name][clock], now() - started[clock])
     return least
 
 
@@ -87,9 +90,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    seconds = measure(arguments.folder, arguments.threads, arguments.rounds)
+    figures = measure(arguments.folder, arguments.threads, arguments.rounds)
     settings = {"threads": arguments.threads, "rounds": arguments.rounds, "max_new_tokens": MAX_NEW_TOKENS}
-    print(json.dumps(record("questions", settings, {"seconds": seconds})))
+    print(json.dumps(record("questions", settings, {"ways": figures})))
 
 
 if __name__ == "__main__":

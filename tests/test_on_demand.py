@@ -35,7 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("operator")
     save_blip(folder / "tiny")
     save_blip(folder / "captions", "BlipForConditionalGeneration")
-    tables = [f'[models.{name}]\nweights = "{name}"\nfamily = "blip"\nreplicas = 1\n' for name in ("tiny", "captions")]
+    tables = [
+        f'[models.{name}]\nweights = "{name}"\nfamily = "blip"\nreplicas = 1\n'
+        for name in ("tiny", "captions")
+    ]
     wrong = '[models.wrong]\nweights = "captions"\ntask = "vqa"\n'
     (folder / "engine.toml").write_text("".join([*tables, wrong]))
     return folder

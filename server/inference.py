@@ -135,4 +135,5 @@ class Inference:
 def _check(task: Task, request: InferenceRequest) -> _Inputs:
     schemas.check_prompts(task, request.prompt, request.prompts)
     parameters = schemas.parse_parameters(task, request.parameters, is_text=request.is_text)
+    schemas.check_work(parameters, request.prompts)
     return _Inputs(task, parameters, request.prompt, request.prompts)

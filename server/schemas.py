@@ -30,7 +30,8 @@ class InferenceBody(_Strict):
         None, description="The question, or the beginning of the caption. Not together with prompts."
     )
     prompts: Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)] | None = Field(
-        None, description="Several of them about the one image, answered in this order."
+        None,
+        description="Several of them about the one image, answered in this order; times num_beams at most 32.",
     )
     image_url: str | None = Field(None, description="Public http or https address of the image.")
     image_base64: str | None = Field(None, description="The image itself, JPEG, PNG, WebP, BMP or GIF.")
@@ -146,6 +147,13 @@ def _check_texts(name: str, task: Task, texts: Sequence[str]) -> None:
     is_fine = all(len(text) <= MAX_PROMPT_CHARS and "\x00" not in text for text in texts)
     if task not in ("vqa", "caption") or not is_fine:
         raise RequestFailedError("invalid_parameter", name)
+
+
+def check_work(parameters: Parameters, prompts: Sequence[str] | None) -> None:
+    """Prompts times beams are at most MAX_PROMPTS, so that one entry is no more work than a batch and is done before
+    its worker is taken for hung. Raises RequestFailedError."""
+    if isinstance(parameters, TextParameters) and len(prompts or ()) * parameters.num_beams > MAX_PROMPTS:
+        raise RequestFailedError("invalid_parameter", "prompts")
 
 
 def check_classes(parameters: Parameters, spec: Spec) -> None:

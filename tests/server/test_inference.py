@@ -139,7 +139,7 @@ async def test_one_image_with_many_questions_counts_as_many_rows(
 
 @pytest.mark.parametrize(("options", "name"), [
     ({"prompts": ["a"], "prompt": "b"}, "prompts"), ({"prompts": ["a"] * 33}, "prompts"), ({"prompts": ["a" * 1001]}, "prompts"),
-    ({"prompts": ["a", "b\x00"]}, "prompts"), ({"prompt": ["a", "b"]}, "query"),
+    ({"prompts": ["a"] * 7, "num_beams": 5}, "prompts"), ({"prompts": ["a", "b\x00"]}, "prompts"), ({"prompt": ["a", "b"]}, "query"),
 ])  # fmt: skip
 async def test_prompts_that_cannot_be_are_refused(
     running: Running, options: dict[str, Any], name: str

@@ -16,6 +16,7 @@ from server.schemas import (
     TextParameters,
     check_classes,
     check_prompts,
+    check_work,
     parse_json,
     parse_parameters,
 )
@@ -171,6 +172,15 @@ def test_prompts_of_a_body_are_a_short_list_of_texts(prompts: Any) -> None:
     body = orjson.dumps({"model_id": "m", "image_url": "x", "prompts": prompts})
     code, message = refusal(parse_json, body)
     assert (code, " prompts " in message) == ("invalid_parameter", True)
+
+
+def test_beams_count_as_more_prompts() -> None:
+    for num_prompts, num_beams in ((32, 1), (16, 2), (6, 5), (0, 5)):
+        check_work(TextParameters(num_beams=num_beams), ["a"] * num_prompts)
+    check_work(TextParameters(num_beams=5), None)
+    for num_prompts, num_beams in ((17, 2), (7, 5)):
+        code, message = refusal(check_work, TextParameters(num_beams=num_beams), ["a"] * num_prompts)
+        assert (code, " prompts " in message) == ("invalid_parameter", True)
 
 
 def test_a_list_of_prompts_is_read_in_order() -> None:

@@ -42,14 +42,15 @@ PRELOAD: Mapping[Family, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """One model by name. `sha256` is the weights file's (`model.safetensors` for BLIP), None if not pinned.
+    """One model by name. `sha256` is the weights file's (`model.safetensors` for BLIP), None if not pinned; `task` is
+    None where only the weights know.
 
     `imgsz` is the square input size in pixels, None for the one stored with the weights.
     """
 
     model_id: str
     family: Family
-    task: Task
+    task: Task | None
     source: Source
     weights: str
     description: str
@@ -87,7 +88,7 @@ def operator_entry(
     *,
     sha256: str | None = None,
     family: Family = "yolo",
-    task: Task = "detect",
+    task: Task | None = None,
     imgsz: int | None = None,
 ) -> CatalogueEntry:
     """An entry for the operator's own weights: a `.pt` file, or a folder in Hugging Face layout for BLIP."""
@@ -164,6 +165,24 @@ _ENTRIES: tuple[CatalogueEntry, ...] = (
         "hub",
         "Salesforce/blip-vqa-base",
         "BLIP base, answers questions about an image.",
+    ),
+    CatalogueEntry(
+        "blip-image-captioning-base",
+        "blip",
+        "caption",
+        "hub",
+        "Salesforce/blip-image-captioning-base",
+        "BLIP base, describes an image, or continues a description.",
+        # The main branch has this network as a pickle only; the same tensors as safetensors are proposed here.
+        revision="refs/pr/50",
+    ),
+    CatalogueEntry(
+        "blip-image-captioning-large",
+        "blip",
+        "caption",
+        "hub",
+        "Salesforce/blip-image-captioning-large",
+        "BLIP large, describes an image, or continues a description.",
     ),
 )
 

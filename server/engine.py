@@ -12,6 +12,7 @@ from server.fetch import Fetcher
 from server.intake import Intake
 from server.launch import Launching, weights_path
 from server.loading import Policy
+from server.metrics import Metrics
 from server.registry import Registry
 from server.room import Room, Surroundings, default_budget
 from server.settings import Settings
@@ -61,6 +62,7 @@ class Engine:
         limits = ImageLimits(settings.max_body_bytes, settings.max_image_pixels, settings.max_image_side)
         self.decoder = Decoder(num_threads, limits)
         self.intake = Intake(settings.max_body_bytes, settings.max_json_bytes)
+        self.metrics = Metrics()
         self.budget = BodyBudget(settings.max_in_flight_bytes)
         self.fetcher: Fetcher | None = None
         if settings.image_url == "public":

@@ -47,7 +47,8 @@ def weights_size(path: Path | None) -> int | None:
 
 def input_side(entry: CatalogueEntry) -> int:
     """Pixels of the square input, where nothing better is known."""
-    return entry.imgsz or DEFAULT_SIDES.get(entry.task, 640)
+    usual = DEFAULT_SIDES["vqa"] if entry.family == "blip" else 640
+    return entry.imgsz or (DEFAULT_SIDES.get(entry.task, usual) if entry.task else usual)
 
 
 def worker_size(entry: CatalogueEntry, weights: int | None, max_batch_size: int, device: str) -> int:

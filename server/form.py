@@ -14,7 +14,9 @@ if TYPE_CHECKING:  # declared for type checkers only
     from python_multipart.multipart import MultipartCallbacks
 
 FILE_NAMES = ("image", "file")
-MAX_PARTS = 32
+MAX_PARTS = 64
+REPEATED = "prompts"
+"""The one field that may be there several times, in order."""
 MAX_FIELD_BYTES = 64 * 1024
 OVERHEAD_BYTES = 256 * 1024
 """What a form may be larger than the image in it."""
@@ -26,6 +28,7 @@ class Form:
 
     image: bytes
     fields: dict[str, str] = field(default_factory=dict)
+    prompts: list[str] = field(default_factory=list)
 
 
 def parse_form(content_type: str, body: bytes, max_image_bytes: int) -> Form:
@@ -47,6 +50,7 @@ class _Collector:
     def __init__(self, max_image_bytes: int) -> None:
         self._max_image_bytes = max_image_bytes
         self._parts: dict[str, bytearray] = {}
+        self._prompts: list[bytearray] = []
         self._headers: dict[bytes, bytes] = {}
         self._header_name = bytearray()
         self._header_value = bytearray()
@@ -73,10 +77,15 @@ class _Collector:
     def _begin_content(self) -> None:
         kind, options = parse_options_header(self._headers.get(b"content-disposition", b"").decode("latin-1"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
-        if kind != b"form-data" or not name or name in self._parts or len(self._parts) >= MAX_PARTS:
+        num_parts = len(self._parts) + len(self._prompts)
+        if kind != b"form-data" or not name or name in self._parts or num_parts >= MAX_PARTS:
             raise RequestFailedError("invalid_multipart")
         self._limit = self._max_image_bytes if name in FILE_NAMES else MAX_FIELD_BYTES
-        self._part = self._parts[name] = bytearray()
+        self._part = bytearray()
+        if name == REPEATED:
+            self._prompts.append(self._part)
+        else:
+            self._parts[name] = self._part
 
     def _add_content(self, chunk: bytes, start: int, end: int) -> None:
         if len(self._part) + end - start > self._limit:
@@ -93,6 +102,10 @@ class _Collector:
         if not images[0]:
             raise RequestFailedError("empty_body")
         try:
-            return Form(bytes(images[0]), {name: part.decode() for name, part in self._parts.items()})
+            return Form(
+                bytes(images[0]),
+                {name: part.decode() for name, part in self._parts.items()},
+                [part.decode() for part in self._prompts],
+            )
         except UnicodeDecodeError:
             raise RequestFailedError("invalid_multipart") from None

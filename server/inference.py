@@ -4,6 +4,7 @@ the body comes first, then the model, then a slot."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from models.spec import Spec, Task
 from pool import Pool
 from server import schemas
 from server.body import BodyShare
+from server.decode import Decoded
 from server.disconnect import cancelled_on_disconnect
 from server.engine import Engine
 from server.errors import ClientDisconnectedError, RequestFailedError
@@ -24,16 +26,23 @@ from server.results import Answered, Timings, reply_to
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """Options and prompt, checked against a task."""
+    """Options and prompts, checked against a task."""
 
     task: Task
     parameters: schemas.Parameters
     prompt: str | None
+    prompts: Sequence[str] | None
 
-    def to_params(self, width: int, height: int) -> dict[str, Any]:
+    def to_params(self, decoded: Decoded) -> dict[str, Any]:
         """What the worker gets with the pixels; the size is the upright original's."""
-        params = {"width": width, "height": height, **self.parameters.model_dump()}
-        return params if self.prompt is None else {**params, "prompt": self.prompt}
+        params = {"width": decoded.width, "height": decoded.height, **self.parameters.model_dump()}
+        given = {"prompt": self.prompt, "prompts": self.prompts, "image_key": decoded.key}
+        return params | {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def cost(self) -> int:
+        """In rows of a batch."""
+        return len(self.prompts or [""])
 
     @property
     def batch_key(self) -> str:
@@ -92,11 +101,22 @@ class Inference:
             encoded = await self._fetch(request.image_url or "", share, deadline, timings)
         with await pool.lease(deadline) as lease:
             started = time.monotonic()
-            width, height = await self._engine.decoder.decode_into(lease.pixels, encoded, spec.resize)
+            decoded = await self._engine.decoder.decode_into(
+                lease.pixels, encoded, spec.resize, wants_key=spec.family == "blip"
+            )
             timings.seconds["decode"] = time.monotonic() - started
-            result = await pool.infer(lease, inputs.to_params(width, height), deadline, inputs.batch_key)
+            result = await pool.infer(
+                lease,
+                inputs.to_params(decoded),
+                deadline,
+                inputs.batch_key,
+                cost=inputs.cost,
+                affinity=decoded.key or "",
+            )
         timings.add(result.timings)
-        return Answered(spec.model_id, inputs.task, (width, height), result, timings)
+        if spec.family == "blip":
+            self._engine.metrics.count_vision(spec.model_id, result.payload)
+        return Answered(spec.model_id, inputs.task, (decoded.width, decoded.height), result, timings)
 
     async def _fetch(self, url: str, share: BodyShare, deadline: float, timings: Timings) -> bytes:
         assert self._engine.fetcher is not None, "checked before"
@@ -113,6 +133,7 @@ class Inference:
 
 
 def _check(task: Task, request: InferenceRequest) -> _Inputs:
-    schemas.check_prompt(task, request.prompt)
+    schemas.check_prompts(task, request.prompt, request.prompts)
     parameters = schemas.parse_parameters(task, request.parameters, is_text=request.is_text)
-    return _Inputs(task, parameters, request.prompt)
+    schemas.check_work(parameters, request.prompts)
+    return _Inputs(task, parameters, request.prompt, request.prompts)

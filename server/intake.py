@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,7 +13,7 @@ from server import form, schemas
 from server.body import BodyShare, read_body
 from server.errors import RequestFailedError
 
-MAX_QUERY_FIELDS = 32
+MAX_QUERY_FIELDS = 64
 
 Admit = Callable[[str], None]
 """Told the model's name as soon as it is known; raises to refuse before anything more is spent."""
@@ -30,6 +30,7 @@ class InferenceRequest:
     is_text: bool
     encoded: bytes | str | None = None
     image_url: str | None = None
+    prompts: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +50,20 @@ class Intake:
             raise RequestFailedError("unsupported_content_encoding")
         content_type = headers.get(b"content-type", "")
         kind = content_type.partition(";")[0].strip().lower()
-        query = _parse_query(scope["query_string"])
+        query, prompts = _parse_query(scope["query_string"])
         if kind == "application/json":
-            if query:
-                raise RequestFailedError("unknown_field", next(iter(query)))
+            if query or prompts:
+                raise RequestFailedError("unknown_field", next(iter(query), form.REPEATED))
             return self._from_json(await read_body(scope, receive, self.max_json_bytes, share), admit)
         if "model_id" in query:
             admit(query["model_id"])
         if kind == "multipart/form-data":
             limit = self.max_body_bytes + form.OVERHEAD_BYTES
             body = await read_body(scope, receive, limit, share)
-            return self._from_form(form.parse_form(content_type, body, self.max_body_bytes), query, admit)
+            parsed = form.parse_form(content_type, body, self.max_body_bytes)
+            return self._from_form(parsed, query, prompts, admit)
         if kind.startswith("image/"):
-            options = _Options(query)
+            options = _Options(query, prompts)
             return options.request(await read_body(scope, receive, self.max_body_bytes, share))
         raise RequestFailedError("unsupported_media_type")
 
@@ -69,13 +71,23 @@ class Intake:
         parsed = schemas.parse_json(body)
         admit(parsed.model_id)
         return InferenceRequest(
-            parsed.model_id, parsed.prompt, parsed.parameters, False, parsed.image_base64, parsed.image_url
+            model_id=parsed.model_id,
+            prompt=parsed.prompt,
+            parameters=parsed.parameters,
+            is_text=False,
+            encoded=parsed.image_base64,
+            image_url=parsed.image_url,
+            prompts=parsed.prompts,
         )
 
-    def _from_form(self, parsed: form.Form, query: Mapping[str, str], admit: Admit) -> InferenceRequest:
+    def _from_form(
+        self, parsed: form.Form, query: Mapping[str, str], prompts: Sequence[str], admit: Admit
+    ) -> InferenceRequest:
         if both := query.keys() & parsed.fields.keys():
             raise RequestFailedError("invalid_parameter", min(both))
-        options = _Options({**query, **parsed.fields})
+        if prompts and parsed.prompts:
+            raise RequestFailedError("invalid_parameter", form.REPEATED)
+        options = _Options({**query, **parsed.fields}, prompts or parsed.prompts)
         admit(options.model_id)
         return options.request(parsed.image)
 
@@ -83,18 +95,22 @@ class Intake:
 class _Options:
     """The options of a query or a form, all of them text."""
 
-    def __init__(self, fields: Mapping[str, str]) -> None:
+    def __init__(self, fields: Mapping[str, str], prompts: Sequence[str]) -> None:
         self._fields = dict(fields)
+        self._prompts = prompts or None
         if "model_id" not in self._fields:
             raise RequestFailedError("invalid_parameter", "model_id")
         self.model_id = self._fields.pop("model_id")
         self._prompt = self._fields.pop("prompt", None)
 
     def request(self, image: bytes) -> InferenceRequest:
-        return InferenceRequest(self.model_id, self._prompt, self._fields, True, image)
+        return InferenceRequest(
+            self.model_id, self._prompt, self._fields, is_text=True, encoded=image, prompts=self._prompts
+        )
 
 
-def _parse_query(query_string: bytes) -> dict[str, str]:
+def _parse_query(query_string: bytes) -> tuple[dict[str, str], list[str]]:
+    """Options, and the prompts, which alone may be repeated."""
     try:
         pairs = parse_qsl(
             query_string.decode("ascii"),
@@ -104,7 +120,8 @@ def _parse_query(query_string: bytes) -> dict[str, str]:
         )
     except ValueError:  # not ASCII, not UTF-8 inside the escapes, or too many
         raise RequestFailedError("invalid_parameter", "query") from None
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
+    prompts = [value for name, value in pairs if name == form.REPEATED]
+    fields = {name: value for name, value in pairs if name != form.REPEATED}
+    if len(fields) + len(prompts) != len(pairs):
         raise RequestFailedError("invalid_parameter", "query")
-    return fields
+    return fields, prompts

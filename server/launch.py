@@ -90,6 +90,7 @@ class Launching:
 def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
     """What a worker is told of its model, JSON types; also what `pull` fetches by."""
     folder = cache_folder(settings, entry)
+    own = {"vision_cache_bytes": settings.vision_cache_bytes} if entry.family == "blip" else {}
     return {
         **entry.to_config(),
         "max_batch_size": settings.max_batch_size,
@@ -98,6 +99,7 @@ def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
         "base_url": settings.yolo_weights_url if entry.source == "ultralytics" else settings.hf_endpoint,
         "connect_timeout": min(settings.download_timeout, MAX_CONNECT_TIMEOUT),
         "read_timeout": settings.download_timeout,
+        **own,
     }
 
 

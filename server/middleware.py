@@ -1,4 +1,4 @@
-"""Around every request: its id, one line in the access log, and the last resort when something unforeseen broke."""
+"""Around every request: its id, a line in the access log, a count, and the last resort when something broke."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import RequestFailedError
 from server.log import MAX_TEXT
+from server.metrics import Metrics
 from server.replies import ErrorReply
 
 log = structlog.stdlib.get_logger("server.access")
@@ -29,12 +30,15 @@ class RequestScope:
     ours; the reply carries it as a header. While `is_leaving()`, every reply closes its connection.
     """
 
-    def __init__(self, app: ASGIApp, is_leaving: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, is_leaving: Callable[[], bool] = lambda: False
+    ) -> None:
         self._app = app
+        self._metrics = metrics
         self._is_leaving = is_leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request and log it."""
+        """Serve one request, log and count it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -69,6 +73,8 @@ class RequestScope:
             await ErrorReply(RequestFailedError("internal"), request_id)(scope, receive, send_and_note)
         finally:
             _log_access(scope, status)
+            # the name stands in the state only once it was found, so it is one of those that there are
+            self._metrics.count_request(state.get("model_id", ""), status)
 
 
 def _request_id(scope: Scope) -> str:

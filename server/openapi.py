@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from server.errors import KINDS
 from server.schemas import (
+    MAX_PROMPTS,
     PARAMETERS,
     ClassifyParameters,
     DetectParameters,
@@ -45,7 +46,7 @@ def describe_api() -> dict[str, Any]:
         "info": {
             "title": "Model inference engine",
             "version": _version(),
-            "description": "All tasks of YOLO, questions about images with BLIP.",
+            "description": "All tasks of YOLO; questions about images and captions with BLIP.",
         },
         "paths": _paths(),
         "components": {"schemas": components},
@@ -94,6 +95,9 @@ def _paths() -> dict[str, Any]:
         "/healthz": {"get": _operation("Readiness: 200 once every required model serves, else 503.")},
         "/readyz": {"get": _operation("The same as /healthz.")},
         "/livez": {"get": _operation("Liveness: 200 as long as the server answers at all.")},
+        "/metrics": {
+            "get": {"summary": "Counters for Prometheus.", "responses": {"200": {"description": "text"}}}
+        },
         "/openapi.json": {"get": _operation("This description.")},
         "/docs": {
             "get": {"summary": "This description as a page.", "responses": {"200": {"description": "HTML"}}}
@@ -103,7 +107,8 @@ def _paths() -> dict[str, Any]:
 
 def _inference() -> dict[str, Any]:
     file = {"type": "string", "format": "binary"}
-    form = {"model_id": {"type": "string"}, "prompt": {"type": "string"}, "image": file, **_options()}
+    prompts = {"type": "array", "items": _TEXT, "maxItems": MAX_PROMPTS, "description": "Repeat the field."}
+    form = {"model_id": _TEXT, "prompt": _TEXT, "prompts": prompts, "image": file, **_options()}
     codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
     operation = _operation(
         "Run a model on one image.", *sorted(codes), schema={"$ref": _REF.format(model="Inference")}
@@ -195,6 +200,12 @@ _PREDICTION: Mapping[str, Any] = {
     "corners": {"type": "array", "description": "Of obb: four of them.", "items": _PLACE},
     "angle": {**_NUMBER, "description": "Of obb: radians, of the side from the fourth corner to the first."},
 }
+
+
+def _answers(name: str) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "object", "properties": {"prompt": _TEXT, name: _TEXT}}}
+
+
 _INFERENCE: Mapping[str, Any] = {
     "type": "object",
     "required": ["model_id", "task", "image", "timings_ms", "request_id"],
@@ -215,8 +226,18 @@ _INFERENCE: Mapping[str, Any] = {
             "description": "Of classify: the likeliest classes, best first.",
             "items": {"type": "object", "properties": _CLASS},
         },
-        "answer": {"type": "string", "description": "Of vqa."},
-        "prompt": {"type": "string", "description": "Of vqa: the question."},
+        "answer": {**_TEXT, "description": "Of vqa."},
+        "caption": {**_TEXT, "description": "Of caption: with the prompt as its beginning."},
+        "prompt": {**_TEXT, "description": "Of vqa: the question. Of caption: the prompt, if there was one."},
+        "answers": {**_answers("answer"), "description": "Of vqa with prompts: one for each, in order."},
+        "captions": {
+            **_answers("caption"),
+            "description": "Of caption with prompts: one for each, in order.",
+        },
+        "vision_cached": {
+            "type": "boolean",
+            "description": "Of vqa and caption: the image was encoded already, for another request.",
+        },
         "timings_ms": {"type": "object", "additionalProperties": _NUMBER},
         "request_id": {"type": "string"},
     },

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from server.docs import docs_page
 from server.engine import Engine
 from server.inference import Inference
+from server.metrics import Metrics
 from server.openapi import describe_api
 from server.operators import check_is_local
 from server.replies import JsonReply
@@ -39,6 +40,7 @@ class Routes:
             Route("/healthz", self.readiness, methods=["GET"]),
             Route("/readyz", self.readiness, methods=["GET"]),
             Route("/livez", self.liveness, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
             Route("/docs", self.docs, methods=["GET"]),
         ]
@@ -83,6 +85,10 @@ class Routes:
     async def liveness(self, request: Request) -> Response:
         """200 as long as the event loop turns."""
         return JsonReply({"status": "live"})
+
+    async def metrics(self, request: Request) -> Response:
+        """For Prometheus."""
+        return Response(self._engine.metrics.render(), media_type=Metrics.MEDIA_TYPE)
 
     async def openapi(self, request: Request) -> Response:
         """The description for programs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +12,7 @@ from models.spec import Spec, Task
 from server.errors import RequestFailedError
 
 MAX_PROMPT_CHARS = 1000
+MAX_PROMPTS = 32
 MAX_CLASSES = 1000
 
 
@@ -25,7 +26,13 @@ class InferenceBody(_Strict):
     model_id: str = Field(
         description="Name of the model; GET /models lists them.", examples=["shapes-detect"]
     )
-    prompt: str | None = Field(None, description="The question, for models that answer questions.")
+    prompt: str | None = Field(
+        None, description="The question, or the beginning of the caption. Not together with prompts."
+    )
+    prompts: Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)] | None = Field(
+        None,
+        description="Several of them about the one image, answered in this order; times num_beams at most 32.",
+    )
     image_url: str | None = Field(None, description="Public http or https address of the image.")
     image_base64: str | None = Field(None, description="The image itself, JPEG, PNG, WebP, BMP or GIF.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Options of the model's task.")
@@ -125,13 +132,28 @@ def parse_parameters(task: Task, fields: Mapping[str, Any], *, is_text: bool) ->
         raise _wrong_value(error, prefix) from None
 
 
-def check_prompt(task: Task, prompt: str | None) -> None:
-    """Text for vqa (without it the model is asked what is in the picture) and caption only. Raises
-    RequestFailedError."""
-    if prompt is None:
-        return
-    if task not in ("vqa", "caption") or len(prompt) > MAX_PROMPT_CHARS or "\x00" in prompt:
-        raise RequestFailedError("invalid_parameter", "prompt")
+def check_prompts(task: Task, prompt: str | None, prompts: Sequence[str] | None) -> None:
+    """One text, several or none, for vqa (without it the model is asked what is in the picture) and caption only.
+    Raises RequestFailedError."""
+    if prompt is not None:
+        _check_texts("prompt", task, [prompt])
+    if prompts is not None:
+        if prompt is not None or not 1 <= len(prompts) <= MAX_PROMPTS:
+            raise RequestFailedError("invalid_parameter", "prompts")
+        _check_texts("prompts", task, prompts)
+
+
+def _check_texts(name: str, task: Task, texts: Sequence[str]) -> None:
+    is_fine = all(len(text) <= MAX_PROMPT_CHARS and "\x00" not in text for text in texts)
+    if task not in ("vqa", "caption") or not is_fine:
+        raise RequestFailedError("invalid_parameter", name)
+
+
+def check_work(parameters: Parameters, prompts: Sequence[str] | None) -> None:
+    """Prompts times beams are at most MAX_PROMPTS, so that one entry is no more work than a batch and is done before
+    its worker is taken for hung. Raises RequestFailedError."""
+    if isinstance(parameters, TextParameters) and len(prompts or ()) * parameters.num_beams > MAX_PROMPTS:
+        raise RequestFailedError("invalid_parameter", "prompts")
 
 
 def check_classes(parameters: Parameters, spec: Spec) -> None:

@@ -124,6 +124,11 @@ class Settings(BaseSettings):
         "auto", description="CPU threads of one worker; `auto`: its share of the cores."
     )
     max_batch_size: int = Field(8, ge=1, le=1024, description="Most images that run together.")
+    vision_cache_bytes: int = Field(
+        256 * 2**20,
+        ge=0,
+        description="Bytes of encoded images that each worker of a BLIP model keeps for further questions; 0: none.",
+    )
     max_queue_delay: float = Field(
         0.0, ge=0, le=10, allow_inf_nan=False, description="Seconds that a batch waits to fill; 0: never."
     )

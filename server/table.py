@@ -59,13 +59,12 @@ def _known(name: str, settings: Settings, catalogue: Mapping[str, CatalogueEntry
         loads_at_start = entry.load_at_start
     if table is not None and table.load_at_start is not None:
         loads_at_start = table.load_at_start
-    is_task_known = table is None or table.weights is None or table.task is not None
     return Known(
         entry=entry,
         is_listed=table is not None or loads_at_start,
         loads_at_start=loads_at_start,
         replicas=table.replicas if table is not None and table.replicas is not None else settings.replicas,
-        task=entry.task if is_task_known else None,
+        task=entry.task,
     )
 
 
@@ -76,8 +75,7 @@ def _entry(name: str, table: ModelSettings | None, catalogue: Mapping[str, Catal
         entry = replace(catalogue[name], imgsz=table.imgsz or catalogue[name].imgsz)
         return replace(entry, sha256=table.sha256) if table.sha256 else entry
     family = table.family or ("blip" if table.task in ("vqa", "caption") else "yolo")
-    task = table.task or ("vqa" if family == "blip" else "detect")
     entry = operator_entry(
-        name, table.weights, sha256=table.sha256, family=family, task=task, imgsz=table.imgsz
+        name, table.weights, sha256=table.sha256, family=family, task=table.task, imgsz=table.imgsz
     )
     return replace(entry, description=table.description) if table.description else entry

@@ -34,7 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The operator's: engine.toml, a BLIP checkpoint, an empty cache."""
     folder = tmp_path_factory.mktemp("operator")
     save_blip(folder / "tiny")
-    (folder / "engine.toml").write_text('[models.tiny]\nweights = "tiny"\nfamily = "blip"\nreplicas = 1\n')
+    save_blip(folder / "captions", "BlipForConditionalGeneration")
+    tables = [
+        f'[models.{name}]\nweights = "{name}"\nfamily = "blip"\nreplicas = 1\n'
+        for name in ("tiny", "captions")
+    ]
+    wrong = '[models.wrong]\nweights = "captions"\ntask = "vqa"\n'
+    (folder / "engine.toml").write_text("".join([*tables, wrong]))
     return folder
 
 
@@ -81,6 +87,53 @@ def test_a_question_is_answered_as_the_library_does(server: RunningServer, folde
     assert reply.json()["answer"] == processor.decode(tokens[0], skip_special_tokens=True)
     assert reply.json()["prompt"] == prompt
     assert reply.json()["task"] == "vqa"
+
+
+def test_a_caption_is_the_librarys_and_begins_with_the_prefix(server: RunningServer, folder: Path) -> None:
+    """The operator did not say the task: the folder tells it."""
+    from transformers import BlipForConditionalGeneration, BlipProcessor
+
+    processor: Any = BlipProcessor.from_pretrained(folder / "captions", backend="pil")
+    network: Any = BlipForConditionalGeneration.from_pretrained(folder / "captions").eval()
+    picture = Image.open(io.BytesIO(photo("bus.jpg")))
+    for prompt in (None, "a big red"):
+        given = {} if prompt is None else {"prompt": prompt}
+        url = server.url + "/inference"
+        reply = as_raw(url, photo("bus.jpg"), model_id="captions", max_new_tokens=6, **given)
+        assert reply.status_code == 200, reply.text
+        texts = {} if prompt is None else {"text": prompt}
+        tokens = network.generate(
+            **processor(images=picture, return_tensors="pt", **texts), do_sample=False, max_new_tokens=6
+        )
+        found = reply.json()
+        assert found["caption"] == processor.decode(tokens[0], skip_special_tokens=True)
+        assert (found["task"], found.get("prompt")) == ("caption", prompt)
+    assert server.get("/models/captions")["task"] == "caption"
+
+
+def test_many_questions_about_one_picture_are_answered_in_order_and_the_picture_is_remembered(
+    server: RunningServer,
+) -> None:
+    url, picture = server.url + "/inference", photo("bus.jpg")
+    first = as_raw(url, picture, model_id="tiny", prompts=PROMPTS * 4, max_new_tokens=6).json()
+    assert [each["prompt"] for each in first["answers"]] == PROMPTS * 4
+    assert first["answers"][:3] == first["answers"][3:6]
+    assert first["vision_cached"] is False
+    for each in first["answers"][:3]:
+        again = as_raw(url, picture, model_id="tiny", prompt=each["prompt"], max_new_tokens=6).json()
+        assert (again["answer"], again["vision_cached"]) == (each["answer"], True)
+    other = as_raw(url, photo("zidane.jpg"), model_id="tiny", prompt="dog", max_new_tokens=7).json()
+    again = as_raw(url, photo("zidane.jpg"), model_id="tiny", prompt="dog", max_new_tokens=7).json()
+    assert again["answer"] == other["answer"] and again["vision_cached"] is True
+    assert 'engine_vision_cache_total{model="tiny",outcome="hit"}' in httpx.get(server.url + "/metrics").text
+
+
+def test_a_folder_for_another_task_than_the_operator_says_is_refused(server: RunningServer) -> None:
+    reply = as_raw(server.url + "/inference", photo("bus.jpg"), model_id="wrong", prompt="a")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "model_unavailable")
+    wait_for_state(server, "wrong", "failed")
+    assert server.get("/models/wrong")["error"]["code"] == "unsupported_model"
+    assert "holds a network for caption, but the settings say vqa" in server.log.read_text()
 
 
 def wait_for_state(server: RunningServer, model: str, state: str) -> None:

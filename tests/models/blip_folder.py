@@ -46,16 +46,11 @@ WORDS = [
 ]
 
 
-def save_blip(folder: Path, **text: Any) -> Path:
+def save_blip(folder: Path, architecture: str = "BlipForQuestionAnswering", **text: Any) -> Path:
     """Write everything that a folder from the hub has. `text` changes the text configuration."""
     import torch
-    from transformers import (
-        BertTokenizer,
-        BlipConfig,
-        BlipForQuestionAnswering,
-        BlipImageProcessor,
-        BlipProcessor,
-    )
+    import transformers
+    from transformers import BertTokenizer, BlipConfig, BlipImageProcessor, BlipProcessor
 
     vocabulary = {word: index for index, word in enumerate(SPECIAL + WORDS)}
     tokenizer = BertTokenizer(vocab=vocabulary)
@@ -75,7 +70,7 @@ def save_blip(folder: Path, **text: Any) -> Path:
             **text,
         },
     )
-    network = BlipForQuestionAnswering(config).eval()
+    network = getattr(transformers, architecture)(config).eval()
     torch.manual_seed(
         2
     )  # chosen so that answers differ, some end early, and the best token is clearly the best

@@ -1,23 +1,19 @@
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 
 from models.answers import no_progress
-from models.blip import DEFAULT_PROMPT, BlipModel, load
-from models.catalogue import operator_entry
-from models.errors import InvalidParameterError, UnsupportedModelError, WeightsInvalidError
+from models.blip import BlipModel, load
+from models.errors import InvalidParameterError
 from models.spec import Spec
 from models.weights import sha256_of
+from models.writers import DEFAULT_PROMPT
 from tests.models.blip_folder import IMAGE_SIZE, MAX_TOKENS, save_blip
-from tests.models.networks import Image, PlainRow, photo, resized
+from tests.models.blip_library import Library, answers, config, pictures, replies, row
 
 PROMPTS = (
     "how many cats are there?",
@@ -33,31 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_blip(tmp_path_factory.mktemp("blip") / "tiny")
 
 
-def config(folder: Path, **more: Any) -> dict[str, Any]:
-    entry = operator_entry("tiny", folder, family="blip", task="vqa")
-    return {**entry.to_config(), "max_batch_size": 4, "num_threads": 2, **more}
-
-
 @pytest.fixture(scope="module")
 def model(folder: Path) -> BlipModel:
     return load(config(folder), "cpu", no_progress)
-
-
-class Library:
-    """transformers itself, as its documentation says to use it: one image, one question."""
-
-    def __init__(self, folder: Path) -> None:
-        from transformers import BlipForQuestionAnswering, BlipProcessor
-
-        self.processor: Any = BlipProcessor.from_pretrained(folder)
-        network: Any = BlipForQuestionAnswering.from_pretrained(folder)
-        self.network = network.eval()
-
-    def __call__(self, image: Image, prompt: str, **options: int) -> str:
-        inputs = self.processor(images=image, text=prompt, return_tensors="pt")
-        tokens = self.network.generate(**inputs, do_sample=False, **options)
-        answer: str = self.processor.decode(tokens[0], skip_special_tokens=True)
-        return answer
 
 
 @pytest.fixture(scope="module")
@@ -65,49 +39,20 @@ def library(folder: Path) -> Library:
     return Library(folder)
 
 
-def pictures() -> list[Image]:
-    named = [photo("bus.jpg"), photo("zidane.jpg")]
-    parts = [named[0][:500], named[1][:, :600], named[0][500:], named[1][:, 600:]]
-    return [resized(part, IMAGE_SIZE, IMAGE_SIZE) for part in parts]
-
-
-def row(image: Image, prompt: str | None, max_new_tokens: int = 8, num_beams: int = 1) -> PlainRow:
-    pixels = image.copy()
-    pixels.flags.writeable = False  # as slots are in a worker
-    params = {"width": 100, "height": 80, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
-    return PlainRow(pixels, params if prompt is None else {**params, "prompt": prompt})
-
-
-def answers(model: BlipModel, rows: list[PlainRow]) -> list[Mapping[str, str]]:
-    fragments = model.infer(rows).fragments
-    assert all(isinstance(fragment, bytes) for fragment in fragments)
-    return [orjson.loads(fragment) for fragment in fragments]  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("num_beams", BEAMS)
-def test_answers_are_the_librarys(model: BlipModel, library: Library, num_beams: int) -> None:
-    said = set()
-    for image in pictures():
-        for prompt in PROMPTS:
-            expected = library(image, prompt, max_new_tokens=8, num_beams=num_beams)
-            assert answers(model, [row(image, prompt, num_beams=num_beams)]) == [
-                {"answer": expected, "prompt": prompt}
-            ]
-            said.add(expected)
-    assert len(said) >= 8  # or the comparison says nothing
-
-
-@pytest.mark.parametrize("num_beams", BEAMS)
-def test_an_answer_does_not_depend_on_its_batch_mates(
+def test_answers_are_the_librarys_whoever_shares_the_batch(
     model: BlipModel, library: Library, num_beams: int
 ) -> None:
-    images = pictures()
+    images, said = pictures(), set()
     for shift in range(4):
         pairs = [(images[index], PROMPTS[(index + shift) % 4]) for index in range(4)]
         together = answers(model, [row(image, prompt, num_beams=num_beams) for image, prompt in pairs])
         for (image, prompt), found in zip(pairs, together, strict=True):
             expected = library(image, prompt, max_new_tokens=8, num_beams=num_beams)
             assert found == {"answer": expected, "prompt": prompt}
+            assert answers(model, [row(image, prompt, num_beams=num_beams)]) == [found]
+            said.add(expected)
+    assert len(said) >= 8  # or the comparison says nothing
 
 
 def test_the_libraries_own_batches_do_depend_on_their_mates(library: Library) -> None:
@@ -118,15 +63,6 @@ def test_the_libraries_own_batches_do_depend_on_their_mates(library: Library) ->
     together = library.processor.batch_decode(tokens, skip_special_tokens=True)
     alone = [library(image, prompt, max_new_tokens=8) for image, prompt in zip(images, prompts, strict=True)]
     assert together != alone
-
-
-def test_pixels_are_normalised_as_the_processor_does(model: BlipModel, library: Library) -> None:
-    import torch
-
-    images = pictures()
-    expected = library.processor(images=images, text=[""] * 4, return_tensors="pt")["pixel_values"]
-    found = model._normalisation.apply(np.stack(images), torch.device("cpu"))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_answers_are_as_long_as_asked(model: BlipModel, library: Library) -> None:
@@ -154,21 +90,11 @@ def test_a_prompt_that_does_not_fit_fails_its_row_alone(model: BlipModel) -> Non
     assert answered.fragments[1] == model.infer([good]).fragments[0]
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"prompt": 3},
-        {"prompt": ["a"]},
-        {"prompt": "half \ud800"},
-        {"num_beams": 0},
-        {"num_beams": "many"},
-        {"max_new_tokens": 0},
-    ],
-)
-def test_impossible_parameters_fail_their_row(model: BlipModel, params: dict[str, Any]) -> None:
-    error = model.infer([PlainRow(pictures()[0], params)]).fragments[0]
-    assert isinstance(error, InvalidParameterError)
-    assert error.code == "invalid_parameter"
+def test_impossible_parameters_fail_their_row_alone(model: BlipModel) -> None:
+    image = pictures()[0]
+    answered = model.infer([row(image, "dog"), row(image, "dog", num_beams="many")])
+    assert isinstance(answered.fragments[0], bytes)
+    assert isinstance(answered.fragments[1], InvalidParameterError)
 
 
 def test_rows_with_different_batch_keys_are_refused(model: BlipModel) -> None:
@@ -199,83 +125,80 @@ def test_stages_are_timed_and_reported(model: BlipModel, folder: Path) -> None:
     assert stages == ["load", "warm_up"]
 
 
-def test_the_older_file_layout_is_read(folder: Path, tmp_path: Path, model: BlipModel) -> None:
-    older = copy_of(folder, tmp_path / "older")
-    stored = json.loads((older / "processor_config.json").read_text())
-    (older / "processor_config.json").unlink()
-    (older / "preprocessor_config.json").write_text(
-        json.dumps({**stored["image_processor"], "size": IMAGE_SIZE})
+def test_a_list_of_questions_gets_the_answers_that_each_gets_alone(model: BlipModel) -> None:
+    """More of them than a batch has rows, and beside another row with a question of its own."""
+    image, other = pictures()[:2]
+    prompts = [*PROMPTS, "", *reversed(PROMPTS)]
+    expected = [answers(model, [row(image, prompt)])[0] for prompt in prompts]
+    assert len({each["answer"] for each in expected}) > 2
+    assert answers(model, [row(image, prompts=prompts)]) == [{"answers": expected}]
+    beside = answers(model, [row(other, "dog"), row(image, prompts=prompts), row(other, prompts=["dog"])])
+    dog = answers(model, [row(other, "dog")])[0]
+    assert beside == [dog, {"answers": expected}, {"answers": [dog]}]
+
+
+def test_one_question_that_does_not_fit_fails_the_row_with_its_list(model: BlipModel) -> None:
+    image = pictures()[0]
+    answered = model.infer([row(image, prompts=["dog", "cat " * 100]), row(image, "dog")])
+    assert isinstance(answered.fragments[0], InvalidParameterError)
+    assert isinstance(answered.fragments[1], bytes)
+
+
+class Passes:
+    """Counts images and forward calls of a model's vision network."""
+
+    def __init__(self, model: BlipModel) -> None:
+        self.sizes: list[int] = []
+        network: Any = model._tower._network
+        network.register_forward_hook(lambda module, args, output: self.sizes.append(len(output[0])))
+
+
+@pytest.fixture
+def remembering(folder: Path) -> BlipModel:
+    return load(config(folder, vision_cache_bytes=1 << 20), "cpu", no_progress)
+
+
+def test_ten_questions_about_one_image_look_at_it_once(remembering: BlipModel) -> None:
+    passes, image = Passes(remembering), pictures()[0]
+    found = replies(remembering, [row(image, prompts=list(PROMPTS[:2]) * 5, image_key="a")])
+    assert passes.sizes == [1]
+    assert len(found[0]["answers"]) == 10 and found[0]["vision_cached"] is False
+    one_by_one = [replies(remembering, [row(image, prompt, image_key="a")])[0] for prompt in PROMPTS * 3]
+    assert passes.sizes == [1], "they come from the cache"
+    assert all(each["vision_cached"] for each in one_by_one)
+    assert [each["answer"] for each in one_by_one[:2]] == [each["answer"] for each in found[0]["answers"][:2]]
+
+
+def test_equal_images_of_one_batch_are_looked_at_once_even_without_a_cache(model: BlipModel) -> None:
+    passes, (image, other, *_) = Passes(model), pictures()
+    found = replies(
+        model, [row(each, "dog", image_key=key) for each, key in [(image, "a"), (other, "b"), (image, "a")]]
     )
-    tokens = json.loads((older / "tokenizer.json").read_text())["model"]["vocab"]
-    (older / "tokenizer.json").unlink()
-    (older / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
-    rows = [row(image, prompt) for image, prompt in zip(pictures(), PROMPTS, strict=True)]
-    assert answers(load(config(older), "cpu", no_progress), rows) == answers(model, rows)
+    assert passes.sizes == [2]
+    assert [each["vision_cached"] for each in found] == [False, False, True]
+    assert found[0]["answer"] == found[2]["answer"] == answers(model, [row(image, "dog")])[0]["answer"]
+    assert found[1]["answer"] == answers(model, [row(other, "dog")])[0]["answer"]
+    assert replies(model, [row(image, "dog", image_key="a")])[0]["vision_cached"] is False, "nothing is kept"
 
 
-def copy_of(folder: Path, target: Path) -> Path:
-    target.mkdir()
-    for path in folder.iterdir():
-        os.link(path, target / path.name)
-    return target
+def test_an_answer_from_the_cache_is_the_answer_without_it(remembering: BlipModel, model: BlipModel) -> None:
+    images = pictures()
+    rows = [
+        row(image, prompt, image_key=str(i))
+        for i, (image, prompt) in enumerate(zip(images, PROMPTS, strict=True))
+    ]
+    expected = [
+        each["answer"]
+        for each in answers(
+            model, [row(image, prompt) for image, prompt in zip(images, PROMPTS, strict=True)]
+        )
+    ]
+    for is_cached in (False, True):
+        found = replies(remembering, rows)
+        assert [each["answer"] for each in found] == expected
+        assert {each["vision_cached"] for each in found} == {is_cached}
 
 
-def replaced(folder: Path, target: Path, name: str, body: bytes) -> Path:
-    copy_of(folder, target)
-    (target / name).unlink()
-    (target / name).write_bytes(body)
-    return target
-
-
-def test_weights_that_lack_tensors_are_invalid(folder: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save
-
-    tensors = load_file(folder / "model.safetensors")
-    tensors.pop("text_encoder.encoder.layer.1.output.dense.weight")
-    short = replaced(
-        folder, tmp_path / "short", "model.safetensors", save(tensors, metadata={"format": "pt"})
-    )
-    with pytest.raises(WeightsInvalidError, match="lacks 1 tensors") as caught:
-        load(config(short), "cpu", no_progress)
-    assert caught.value.permanent
-
-
-def test_damaged_weights_are_invalid(folder: Path, tmp_path: Path) -> None:
-    whole = (folder / "model.safetensors").read_bytes()
-    for name, body in {"half": whole[: len(whole) // 2], "empty": b"", "text": b"not weights"}.items():
-        damaged = replaced(folder, tmp_path / name, "model.safetensors", body)
-        with pytest.raises(WeightsInvalidError, match="not a loadable model"):
-            load(config(damaged), "cpu", no_progress)
-
-
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "processor_config.json"])
-def test_damaged_settings_are_invalid(folder: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(WeightsInvalidError):
-        load(config(replaced(folder, tmp_path / "damaged", name, b"{")), "cpu", no_progress)
-
-
-def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import load_file
-
-    pickled = copy_of(folder, tmp_path / "pickled")
-    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
-    (pickled / "model.safetensors").unlink()
-    with pytest.raises(WeightsInvalidError, match=r"model\.safetensors"):
-        load(config(pickled), "cpu", no_progress)
-
-
-def test_another_architecture_is_not_supported(folder: Path, tmp_path: Path) -> None:
-    stored = json.loads((folder / "config.json").read_text())
-    stored["architectures"] = ["BlipForConditionalGeneration"]
-    other = replaced(folder, tmp_path / "other", "config.json", json.dumps(stored).encode())
-    with pytest.raises(UnsupportedModelError, match="BlipForConditionalGeneration"):
-        load(config(other), "cpu", no_progress)
-
-
-def test_an_image_processor_for_another_size_is_not_supported(folder: Path, tmp_path: Path) -> None:
-    stored = json.loads((folder / "processor_config.json").read_text())
-    stored["image_processor"]["size"] = {"height": 64, "width": 64}
-    other = replaced(folder, tmp_path / "other", "processor_config.json", json.dumps(stored).encode())
-    with pytest.raises(UnsupportedModelError, match="64"):
-        load(config(other), "cpu", no_progress)
+def test_an_answer_ends_where_the_networks_positions_end(model: BlipModel) -> None:
+    found = answers(model, [row(pictures()[0], "dog", 100)])[0]
+    assert isinstance(found["answer"], str)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.spec import Resize
 from server import sniff
-from server.decode import Decoder, ImageLimits, decode, decode_base64
+from server.decode import Decoded, Decoder, ImageLimits, decode, decode_base64, image_key
 from server.errors import RequestFailedError
 from tests.server.images import Pixels, encode, noise, png, png_chunk, scene, webp_lossless, with_size
 
@@ -228,10 +229,10 @@ async def test_decode_into_gives_the_upright_size_and_fills_the_slot() -> None:
     slot: Pixels = np.zeros((64, 64, 3), np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
-    size = await decoder.decode_into(
+    decoded = await decoder.decode_into(
         slot, base64.b64encode(encode(scene(40, 20), exif=exif)).decode(), "letterbox"
     )
-    assert size == (20, 40)
+    assert decoded == Decoded(20, 40, None)
     assert (slot[:, 0] == 114).all()
     assert slot[:, 20:44].std() > 10
     decoder.close()
@@ -289,3 +290,40 @@ def test_noise_of_every_small_size_decodes() -> None:
             np.testing.assert_array_equal(
                 decode(encode(noise(width, height), kind), LIMITS), noise(width, height)
             )
+
+
+async def test_a_key_names_pixels_shape_and_mode() -> None:
+    decoder = Decoder(1, LIMITS)
+
+    async def key(picture: Pixels, resize: Resize = "square_bicubic", side: int = 32) -> str | None:
+        slot: Pixels = np.zeros((side, side, 3), np.uint8)
+        return (await decoder.decode_into(slot, encode(picture), resize, wants_key=True)).key
+
+    picture = noise(32, 32, seed=1)
+    changed = picture.copy()
+    changed[31, 31, 2] ^= 1
+    keys = [
+        await key(picture),
+        await key(changed),
+        await key(picture, "stretch"),
+        await key(picture, side=16),
+    ]
+    assert len({*keys}) == 4
+    assert await key(picture) == keys[0]
+    assert image_key(np.zeros((2, 8, 3), np.uint8), "stretch") != image_key(
+        np.zeros((4, 4, 3), np.uint8), "stretch"
+    )
+    decoder.close()
+
+
+async def test_the_same_pixels_have_one_key_however_they_were_encoded() -> None:
+    decoder = Decoder(1, LIMITS)
+    slots = [np.zeros((32, 32, 3), np.uint8) for _ in range(2)]
+    png, bmp = encode(scene()), encode(scene(), "BMP")
+    assert png != bmp
+    keys = [
+        (await decoder.decode_into(slot, each, "square_bicubic", wants_key=True)).key
+        for slot, each in zip(slots, (png, bmp), strict=True)
+    ]
+    assert keys[0] == keys[1] is not None
+    decoder.close()

@@ -39,6 +39,15 @@ def test_file_and_fields_are_read(name: str) -> None:
     assert form.fields == {"model_id": "m", "prompt": "é?"}
 
 
+def test_prompts_may_be_repeated_and_keep_their_order() -> None:
+    form = parse_form(
+        TYPE,
+        body(part("prompts", b"b"), part("image", b"x"), part("prompts", b""), part("prompts", b"a")),
+        10,
+    )
+    assert (form.prompts, form.fields, form.image) == (["b", "", "a"], {}, b"x")
+
+
 @pytest.mark.parametrize(("content", "code"), [
     (b"", "invalid_multipart"), (b"junk", "invalid_multipart"), (b"--frontier--\r\n", "invalid_multipart"),
     (body(part("model_id", b"m")), "invalid_multipart"), (body(part("image", b"")), "empty_body"),
@@ -49,7 +58,9 @@ def test_file_and_fields_are_read(name: str) -> None:
     (body(part("image", b"x" * 1001)), "body_too_large"),
     (body(part("image", b"x"), part("prompt", b"x" * (MAX_FIELD_BYTES + 1))), "body_too_large"),
     (body(part("image", b"x"), *(part(f"f{i}", b"") for i in range(MAX_PARTS))), "invalid_multipart"),
+    (body(part("image", b"x"), *(part("prompts", b"") for i in range(MAX_PARTS))), "invalid_multipart"),
     (body(part("image", b"x"), part("prompt", b"\xff")), "invalid_multipart"),
+    (body(part("image", b"x"), part("prompts", b"a"), part("prompts", b"\xff")), "invalid_multipart"),
     (body(b"--frontier\r\nContent-Type: image/png\r\n\r\nx\r\n"), "invalid_multipart"),
     (body(b'--frontier\r\nContent-Disposition: attachment; name="image"\r\n\r\nx\r\n'), "invalid_multipart"),
     (body(b"--frontier\r\n" + b"X: y\r\n" * 100 + b"\r\nx\r\n"), "invalid_multipart"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
 import signal
 import zlib
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from pool import Pool
 from server.resize import letterbox
 from tests.server.conftest import MODELS, Running, error_of, serving, until
 from tests.server.images import Pixels, encode, noise, png, scene
@@ -92,8 +94,74 @@ async def test_a_question_reaches_the_model(running: Running) -> None:
         "model_id": "ask", "prompt": "what colour?", "image_base64": BASE64, "parameters": {"num_beams": 3},
     })  # fmt: skip
     assert answer.status_code == 200, answer.text
-    expected = {"width": 96, "height": 64, "prompt": "what colour?", "max_new_tokens": 20, "num_beams": 3}
-    assert answer.json()["params"] == expected
+    params = answer.json()["params"]
+    assert re.fullmatch("[0-9a-f]{64}", params.pop("image_key"))
+    assert params == {
+        "width": 96,
+        "height": 64,
+        "prompt": "what colour?",
+        "max_new_tokens": 20,
+        "num_beams": 3,
+    }
+
+
+async def test_a_list_of_questions_reaches_the_model_whichever_way_it_comes(running: Running) -> None:
+    prompts = ["what, colour?", "", "é?"]
+    url, query = "/inference", {"model_id": "ask", "prompts": prompts}
+    answers = [
+        await post_json(running, {"model_id": "ask", "prompts": prompts, "image_base64": BASE64}),
+        await running.infer(IMAGE, "ask", prompts=prompts),
+        await running.client.post(url, data={"model_id": "ask", "prompts": prompts}, files={"image": IMAGE}),
+        await running.client.post(url, params=query, files={"image": IMAGE}),
+    ]
+    found = [answer.json()["params"] for answer in answers]
+    assert found[0]["prompts"] == prompts and "prompt" not in found[0]
+    assert found == [found[0]] * 4
+
+
+async def test_one_image_with_many_questions_counts_as_many_rows(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    infer = Pool.infer
+
+    async def note(self: Pool, *arguments: Any, **options: Any) -> Any:
+        asked.append(options)
+        return await infer(self, *arguments, **options)
+
+    monkeypatch.setattr(Pool, "infer", note)
+    key = (await running.infer(IMAGE, "ask", prompts=["a"] * 5)).json()["params"]["image_key"]
+    await running.infer(IMAGE, "ask")
+    await running.infer(IMAGE, "echo")
+    assert [each["cost"] for each in asked] == [5, 1, 1]
+    assert [each["affinity"] for each in asked] == [key, key, ""]
+
+
+@pytest.mark.parametrize(("options", "name"), [
+    ({"prompts": ["a"], "prompt": "b"}, "prompts"), ({"prompts": ["a"] * 33}, "prompts"), ({"prompts": ["a" * 1001]}, "prompts"),
+    ({"prompts": ["a"] * 7, "num_beams": 5}, "prompts"), ({"prompts": ["a", "b\x00"]}, "prompts"), ({"prompt": ["a", "b"]}, "query"),
+])  # fmt: skip
+async def test_prompts_that_cannot_be_are_refused(
+    running: Running, options: dict[str, Any], name: str
+) -> None:
+    answer = await running.infer(IMAGE, "ask", **options)
+    assert (answer.status_code, error_of(answer)) == (400, "invalid_parameter")
+    assert f" {name} " in answer.json()["error"]["message"]
+
+
+async def test_prompts_are_not_for_boxes_and_not_twice(running: Running) -> None:
+    assert error_of(await running.infer(IMAGE, "echo", prompts=["a"])) == "invalid_parameter"
+    twice = await running.client.post(
+        "/inference",
+        params={"prompts": "a"},
+        data={"model_id": "ask", "prompts": "b"},
+        files={"image": IMAGE},
+    )
+    assert error_of(twice) == "invalid_parameter"
+    beside = await running.client.post(
+        "/inference", params={"prompts": "a"}, json={"model_id": "ask", "image_base64": BASE64}
+    )
+    assert error_of(beside) == "unknown_field"
 
 
 async def test_a_model_tells_its_task_where_nobody_else_knows(running: Running) -> None:
@@ -162,7 +230,7 @@ async def test_a_wrong_kind_of_body_has_its_code(
 @pytest.mark.parametrize(("query", "code"), [
     ("", "invalid_parameter"), ("model_id=echo&model_id=echo", "invalid_parameter"), ("model_id=echo&foo=1", "unknown_field"),
     ("model_id=echo&confidence=x", "invalid_parameter"), ("model_id=echo&confidence=", "invalid_parameter"),
-    ("model_id=%ff", "invalid_parameter"), ("model_id=echo&" + "&".join(f"a{i}=1" for i in range(50)), "invalid_parameter"),
+    ("model_id=%ff", "invalid_parameter"), ("model_id=echo&" + "&".join(f"a{i}=1" for i in range(70)), "invalid_parameter"),
     ("model_id=echo&prompt=x", "invalid_parameter"), ("model_id=echo&image_base64=AAAA", "unknown_field"),
 ])  # fmt: skip
 async def test_a_bad_query_has_its_code(running: Running, query: str, code: str) -> None:

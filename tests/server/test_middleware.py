@@ -14,6 +14,7 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from server import inference
+from server.metrics import Metrics
 from server.middleware import RequestScope
 from tests.server.conftest import Running, error_of, serving
 from tests.server.images import encode, scene
@@ -96,7 +97,7 @@ async def test_a_cancelled_request_is_told_that_the_server_stops() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise asyncio.CancelledError
 
-    sent = await call(RequestScope(app), http_scope())
+    sent = await call(RequestScope(app, Metrics()), http_scope())
     assert sent[0]["status"] == 503
     assert orjson.loads(sent[1]["body"])["error"]["code"] == "shutting_down"
 
@@ -107,7 +108,7 @@ async def test_what_breaks_after_the_reply_began_is_left_to_the_server() -> None
         raise ValueError
 
     with pytest.raises(ValueError):
-        await call(RequestScope(app), http_scope())
+        await call(RequestScope(app, Metrics()), http_scope())
 
 
 async def test_other_scopes_pass_untouched() -> None:
@@ -117,5 +118,5 @@ async def test_other_scopes_pass_untouched() -> None:
         seen.append(scope)
 
     scope: Scope = {"type": "lifespan"}
-    await call(RequestScope(app), scope)
+    await call(RequestScope(app, Metrics()), scope)
     assert seen == [scope] and "state" not in scope

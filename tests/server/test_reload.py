@@ -125,7 +125,8 @@ async def test_the_new_pool_begins_with_the_rate_of_the_old_one() -> None:
     ("broken", "code", "says"),
     [
         ({"fail": "weights_unavailable"}, "weights_unavailable", "pull"),
-        ({"fail": "weights_invalid", "permanent": True}, "model_unavailable", "(weights_invalid)"),
+        ({"fail": "weights_invalid", "permanent": True}, "weights_invalid", "sha256"),
+        ({"fail": "unsupported_model", "permanent": True}, "model_unavailable", "(unsupported_model)"),
         ({"dies": True}, "model_unavailable", "(load_failed)"),
     ],
 )

@@ -140,7 +140,14 @@ async def test_the_description_names_every_route_and_code(running: Running) -> N
         "/models/{model_id}/unload",
         "/models/{model_id}/reload",
     }
-    assert set(document["paths"]) == app_paths | {"/healthz", "/readyz", "/livez", "/openapi.json", "/docs"}
+    assert set(document["paths"]) == app_paths | {
+        "/healthz",
+        "/readyz",
+        "/livez",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+    }
     codes = document["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"]
     assert set(codes) == set(KINDS)
     _check_references(document, document)

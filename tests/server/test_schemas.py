@@ -9,12 +9,14 @@ import pytest
 from models.spec import Spec
 from server.errors import RequestFailedError
 from server.schemas import (
+    MAX_PROMPTS,
     PARAMETERS,
     DetectParameters,
     SegmentParameters,
     TextParameters,
     check_classes,
-    check_prompt,
+    check_prompts,
+    check_work,
     parse_json,
     parse_parameters,
 )
@@ -147,10 +149,42 @@ def test_the_name_of_an_unknown_field_is_cut_short() -> None:
 ])  # fmt: skip
 def test_prompts_are_for_the_tasks_that_read_them(task: Any, prompt: str | None, is_fine: bool) -> None:
     if is_fine:
-        check_prompt(task, prompt)
+        check_prompts(task, prompt, None)
+        check_prompts(task, None, None if prompt is None else [prompt])
     else:
-        code, message = refusal(check_prompt, task, prompt)
-        assert (code, "prompt" in message) == ("invalid_parameter", True)
+        for given, name in (((prompt, None), "prompt"), ((None, ["a", prompt]), "prompts")):
+            code, message = refusal(check_prompts, task, *given)
+            assert (code, f" {name} " in message) == ("invalid_parameter", True)
+
+
+def test_prompts_are_at_most_32_and_not_beside_a_prompt() -> None:
+    for count in (1, MAX_PROMPTS):
+        check_prompts("vqa", None, ["a"] * count)
+    for given in ((None, []), (None, ["a"] * (MAX_PROMPTS + 1)), ("a", ["a"]), ("", ["a"])):
+        code, message = refusal(check_prompts, "vqa", *given)
+        assert (code, " prompts " in message) == ("invalid_parameter", True)
+
+
+@pytest.mark.parametrize(
+    "prompts", ["a", [], [1], [None], ["a", ["b"]], {"a": 1}, ["a"] * 33, ["a"] * 1_000_000, 7]
+)
+def test_prompts_of_a_body_are_a_short_list_of_texts(prompts: Any) -> None:
+    body = orjson.dumps({"model_id": "m", "image_url": "x", "prompts": prompts})
+    code, message = refusal(parse_json, body)
+    assert (code, " prompts " in message) == ("invalid_parameter", True)
+
+
+def test_beams_count_as_more_prompts() -> None:
+    for num_prompts, num_beams in ((32, 1), (16, 2), (6, 5), (0, 5)):
+        check_work(TextParameters(num_beams=num_beams), ["a"] * num_prompts)
+    check_work(TextParameters(num_beams=5), None)
+    for num_prompts, num_beams in ((17, 2), (7, 5)):
+        code, message = refusal(check_work, TextParameters(num_beams=num_beams), ["a"] * num_prompts)
+        assert (code, " prompts " in message) == ("invalid_parameter", True)
+
+
+def test_a_list_of_prompts_is_read_in_order() -> None:
+    assert parse_json(b'{"model_id":"m","prompts":["b","","a"],"image_url":"x"}').prompts == ["b", "", "a"]
 
 
 def test_class_ids_must_be_the_models() -> None:

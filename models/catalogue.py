@@ -44,18 +44,20 @@ PRELOAD: Mapping[Family, tuple[str, ...]] = MappingProxyType(
 class CatalogueEntry:
     """One model by name. `sha256` is the weights file's (`model.safetensors` for BLIP), None if not pinned.
 
-    `imgsz` is the square input size in pixels, None for the one stored with the weights.
+    `task` None: only the weights know. `imgsz` is the square input size in pixels, None for the one stored with the
+    weights. `end2end` chooses between the two heads that some YOLO networks have, None as the library does.
     """
 
     model_id: str
     family: Family
-    task: Task
+    task: Task | None
     source: Source
     weights: str
     description: str
     sha256: str | None = None
     revision: str | None = None
     imgsz: int | None = None
+    end2end: bool | None = None
     load_at_start: bool = False
 
     @property
@@ -78,6 +80,7 @@ class CatalogueEntry:
             "sha256": self.sha256,
             "revision": self.revision,
             "imgsz": self.imgsz,
+            "end2end": self.end2end,
         }
 
 
@@ -87,8 +90,9 @@ def operator_entry(
     *,
     sha256: str | None = None,
     family: Family = "yolo",
-    task: Task = "detect",
+    task: Task | None = None,
     imgsz: int | None = None,
+    end2end: bool | None = None,
 ) -> CatalogueEntry:
     """An entry for the operator's own weights: a `.pt` file, or a folder in Hugging Face layout for BLIP."""
     return CatalogueEntry(
@@ -100,6 +104,7 @@ def operator_entry(
         description=f"The operator's weights {path.name}.",
         sha256=sha256,
         imgsz=imgsz,
+        end2end=end2end,
     )
 
 

@@ -68,6 +68,21 @@ KINDS: Mapping[str, Kind] = {
         "{subject}` there once it has a network, or copy them into the weights folder that the log names.",
         5.0,
     ),
+    "weights_invalid": Kind(
+        _BUSY,
+        "The weights of {subject} are damaged, not the ones that were asked for, or not a model at all. The log "
+        "says which; replace them.",
+        5.0,
+    ),
+    "weights_mismatch": Kind(
+        _BUSY,
+        "The weights of {subject} are not what the settings say of them: another task, or no end-to-end head. The "
+        "log says what they are; correct the settings.",
+        5.0,
+    ),
+    "unsupported_model": Kind(
+        _BUSY, "The weights of {subject} are of a kind that is not served. The log says which.", 5.0
+    ),
     "shutting_down": Kind(_BUSY, "The server is stopping.", 5.0),
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer was not ready in time."),
     "internal": Kind(
@@ -112,6 +127,15 @@ _FROM_MODEL = {"image_unprocessable", "invalid_parameter"}
 """Codes that a model may choose for one entry; any other word is ours to look into."""
 
 
+_FROM_LOADING = {"weights_unavailable", "weights_invalid", "weights_mismatch", "unsupported_model"}
+"""Why a model could not be loaded, where knowing the code helps whoever can mend it."""
+
+
+def load_failure(code: str, model_id: str) -> dict[str, str]:
+    """What `GET /models` shows of a load that failed: `code`, and the same message as in a reply."""
+    return {"code": code, "message": from_pool(pool_errors.LoadFailedError(code, ""), model_id).message}
+
+
 def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -> RequestFailedError:
     """What a client is told of something that happened in the pool of `model_id`."""
     match error:
@@ -123,8 +147,8 @@ def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -
             return RequestFailedError(
                 "model_loading", model_id, retry_after=error.retry_after, progress=progress
             )
-        case pool_errors.LoadFailedError(code="weights_unavailable"):
-            return RequestFailedError("weights_unavailable", model_id)
+        case pool_errors.LoadFailedError(code=code) if code in _FROM_LOADING:
+            return RequestFailedError(code, model_id)
         case pool_errors.EntryFailedError(code=code) if code in _FROM_MODEL:
             return RequestFailedError(code, "prompt" if code == "invalid_parameter" else "")
         case pool_errors.EntryFailedError():

@@ -10,6 +10,7 @@ from typing import Any
 
 from models.spec import Spec
 from pool import LoadFailedError, Pool
+from server.errors import load_failure
 from server.table import Known
 
 FIRST_RETRY_DELAY = 5.0
@@ -107,7 +108,7 @@ class Served:
             "state": self.state,
             "required": self.is_required,
             "progress": snapshot["progress"] if snapshot and self.state == "loading" else None,
-            "error": {"code": error} if error else None,
+            "error": load_failure(error, self.model_id) if error else None,
             "labels": list(spec.labels) if spec else None,
             "input": {"height": spec.input_height, "width": spec.input_width} if spec else None,
             "device": spec.device if spec else None,

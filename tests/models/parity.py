@@ -18,13 +18,13 @@ MAX_BATCH_SIZE = 4
 
 
 class Library:
-    """Ultralytics itself, on the same weights. `end2end` asks for the end-to-end head."""
+    """Ultralytics itself, on the same weights. `end2end` asks for the end-to-end head, None leaves it the choice."""
 
-    def __init__(self, path: Path, end2end: bool = False) -> None:
+    def __init__(self, path: Path, end2end: bool | None = None) -> None:
         from ultralytics import YOLO
 
         self._yolo = YOLO(path)
-        self._always = {"nms": False} if end2end else {}
+        self._always = {} if end2end is None else {"nms": not end2end}
 
     def results(self, image: Image, imgsz: Any = SIZE, **options: Any) -> Any:
         """The library's result for one RGB image. `options` are the library's: conf, iou, max_det, classes."""

@@ -83,12 +83,23 @@ async def test_missing_weights_are_said_and_everything_else_goes_on(monkeypatch:
         assert (model.state, model.failure, model.num_failures) == ("ready", None, 0)
 
 
-async def test_wrong_weights_make_a_model_unavailable() -> None:
-    async with serving({"bad": {"fail": "weights_invalid", "permanent": True}}) as running:
+@pytest.mark.parametrize(
+    ("code", "shown_code"),
+    [
+        ("weights_invalid", "weights_invalid"),
+        ("weights_mismatch", "weights_mismatch"),
+        ("unsupported_model", "unsupported_model"),
+        ("unsafe_loading", "model_unavailable"),
+    ],
+)
+async def test_wrong_weights_are_told_in_the_reply_and_in_the_list(code: str, shown_code: str) -> None:
+    async with serving({"bad": {"fail": code, "permanent": True}}) as running:
         answer = await running.infer(IMAGE, "bad")
-        assert (answer.status_code, error_of(answer)) == (503, "model_unavailable")
+        assert (answer.status_code, error_of(answer)) == (503, shown_code)
         shown = (await running.client.get("/models/bad")).json()
-        assert (shown["state"], shown["error"]) == ("failed", {"code": "weights_invalid"})
+        assert (shown["state"], shown["error"]["code"]) == ("failed", code)
+        assert shown["error"]["message"] == answer.json()["error"]["message"]
+        assert "bad" in shown["error"]["message"]
 
 
 async def test_retries_are_further_and_further_apart() -> None:

@@ -70,8 +70,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "weights_invalid": Kind(
         _BUSY,
-        "The weights of {subject} are damaged, not the ones that were asked for, or not a model at all. The log "
-        "says which; replace them.",
+        "The weights of {subject} are damaged or not the ones whose sha256 the settings give. Replace them or correct "
+        "the sha256; the log says which file it is.",
         5.0,
     ),
     "weights_mismatch": Kind(

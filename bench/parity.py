@@ -70,7 +70,10 @@ CASES = (
     Case("yolov10", "yolov10n.yaml", confidence=0.1),
     Case("rtdetr", "rtdetr-l.yaml"),
     Case("shapes-detect", weights=ROOT / "models" / "demo" / "shapes-detect.pt", size=320),
-    *(Case(f"trained {task}", weights=TRAINED / f"{task}.pt", size=192) for task in ("segment", "pose", "obb")),
+    *(
+        Case(f"trained {task}", weights=TRAINED / f"{task}.pt", size=192)
+        for task in ("segment", "pose", "obb")
+    ),
     Case("trained classify", weights=TRAINED / "classify.pt", size=96),
 )
 
@@ -104,13 +107,19 @@ def measure(case: Case, folder: Path) -> Any:
     path = case.weights or save_yolo(folder / "random.pt", case.architecture, case.size)
     images = pictures(case.weights is not None)
     entry = operator_entry(case.row, path, imgsz=case.size)
-    model = load({**entry.to_config(), "max_batch_size": len(images), "num_threads": NUM_THREADS}, "cpu", no_progress)
+    model = load(
+        {**entry.to_config(), "max_batch_size": len(images), "num_threads": NUM_THREADS}, "cpu", no_progress
+    )
     spec, library = Spec.from_json(model.spec), Library(path)
     rows = []
     for image in images:
         pixels = np.empty(spec.slot_shape, np.uint8)
         RESIZES[spec.resize](image, pixels)
-        rows.append(PlainRow(pixels, {"width": image.shape[1], "height": image.shape[0], "confidence": case.confidence}))
+        rows.append(
+            PlainRow(
+                pixels, {"width": image.shape[1], "height": image.shape[0], "confidence": case.confidence}
+            )
+        )
     alone = [_answer(model, [row])[0] for row in rows]
     together = _answer(model, rows)
     seen = Differences()
@@ -162,7 +171,9 @@ class Differences:
         self.iou: float | None = None
         self.distance: float | None = None
 
-    def compare(self, found: list[dict[str, Any]], expected: list[dict[str, Any]], shape: tuple[int, int]) -> None:
+    def compare(
+        self, found: list[dict[str, Any]], expected: list[dict[str, Any]], shape: tuple[int, int]
+    ) -> None:
         """Each of `expected` with its nearest of the same class in `found`; none may be left over."""
         rest = list(found)
         assert len(found) == len(expected), f"{len(found)} answers, the library gives {len(expected)}"
@@ -222,13 +233,17 @@ def _described() -> str:
     import ultralytics
 
     packages |= {"torch": torch.__version__, "ultralytics": ultralytics.__version__}
-    versions = ", ".join(f"{name} {packages[name]}" for name in ("ultralytics", "torch", "transformers", "numpy"))
+    versions = ", ".join(
+        f"{name} {packages[name]}" for name in ("ultralytics", "torch", "transformers", "numpy")
+    )
     return f"{here['processor']}, CPU, fp32; {versions}; Python {here['python']}"
 
 
 def main() -> None:
     """Measure and write the file; a row that cannot be measured is an error and nothing is written of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", nargs="+", choices=[case.row for case in CASES], help="only these")
     chosen = parser.parse_args().rows
     os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", ULTRALYTICS_SAFE_LOAD="true")
@@ -239,9 +254,13 @@ def main() -> None:
         for case in CASES:
             if chosen is None or case.row in chosen:
                 figures[case.row] = parity = measure(case, Path(folder))
-                print(f"{case.row:18} {parity.num_compared:5} {parity}, {parity.worst_distance} px", flush=True)
+                print(
+                    f"{case.row:18} {parity.num_compared:5} {parity}, {parity.worst_distance} px", flush=True
+                )
                 write(_described(), {case.row: parity})
-    print(orjson.dumps({"bench": "parity", "rows": {row: str(each) for row, each in figures.items()}}).decode())
+    print(
+        orjson.dumps({"bench": "parity", "rows": {row: str(each) for row, each in figures.items()}}).decode()
+    )
 
 
 if __name__ == "__main__":

@@ -155,7 +155,9 @@ def _choose_head(network: Any, name: str, end2end: bool | None) -> None:
         raise WeightsMismatchError(f"{name} has no end-to-end head, the settings say end2end = true")
     if has_end2end and head.cv2 is None:
         if end2end is False:
-            raise WeightsMismatchError(f"{name} has only an end-to-end head, the settings say end2end = false")
+            raise WeightsMismatchError(
+                f"{name} has only an end-to-end head, the settings say end2end = false"
+            )
     elif has_end2end:
         network.end2end = bool(end2end)
 

@@ -19,8 +19,8 @@ FILE = Path(__file__).with_name("parity.json")
 class Parity:
     """One row of the table of models, measured with the weights of `model`.
 
-    `num_compared` answers were compared: boxes, or a classifier's likeliest classes. All of them had a partner, none was
-    left over, or there is no figure. `worst_iou` is of boxes and, where there are, outlines; `worst_distance` in pixels
+    `num_compared` answers were compared: boxes, or a classifier's likeliest classes. All of them had a partner, none
+    was left over, or there is no figure. `worst_iou` is of boxes and, where there are, outlines; `worst_distance` in pixels
     of the original, of corners and, where there are, keypoints. `text` replaces it all, for what is not measured so.
     """
 
@@ -67,7 +67,11 @@ def write(measured: str, rows: Mapping[str, Parity], path: Path = FILE) -> None:
     kept = read(path)[1] if path.exists() else {}
     fields: dict[str, Any] = {row: asdict(parity) for row, parity in {**kept, **rows}.items()}
     plain = {
-        row: {name: value for name, value in each.items() if value not in (None, "", 0) or name == "worst_confidence"}
+        row: {
+            name: value
+            for name, value in each.items()
+            if value not in (None, "", 0) or name == "worst_confidence"
+        }
         for row, each in fields.items()
     }
     path.write_text(json.dumps({"measured": measured, "rows": plain}, indent=1) + "\n", "utf-8")

@@ -45,7 +45,10 @@ def _names(entries: Sequence[CatalogueEntry]) -> str:
     first, *others = (entry.model_id for entry in entries)
     if not others:
         return f"`{first}`"
-    sizes = [other[next(i for i, (a, b) in enumerate(zip(first, other, strict=True)) if a != b)] for other in others]
+    sizes = [
+        other[next(i for i, (a, b) in enumerate(zip(first, other, strict=True)) if a != b)]
+        for other in others
+    ]
     return f"`{first}`, " + ", ".join(f"`{size}`" for size in sizes)
 
 
@@ -71,4 +74,7 @@ def columns(rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines with the cells under each other, two spaces apart."""
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]

@@ -25,7 +25,9 @@ _HEADS: dict[str, tuple[str, list[Any]]] = {
 def architecture(task: str) -> dict[str, Any]:
     """In the library's own notation, for `segment`, `pose`, `obb` or `classify`. Raises KeyError for other tasks."""
     layers = [*ARCHITECTURE["backbone"], *ARCHITECTURE["head"]]
-    shared = {key: ARCHITECTURE[key] for key in ("reg_max", "depth_multiple", "width_multiple")} | {"nc": len(SHAPES)}
+    shared = {key: ARCHITECTURE[key] for key in ("reg_max", "depth_multiple", "width_multiple")} | {
+        "nc": len(SHAPES)
+    }
     if task == "classify":
         return {**shared, "backbone": layers[:NUM_CLASSIFY_LAYERS], "head": [[-1, 1, "Classify", ["nc"]]]}
     name, arguments = _HEADS[task]

@@ -2,8 +2,8 @@
 
     python -m models.demo.train_tasks FOLDER
 
-Starts from the weights of `shapes-detect`, so that only what the task adds is to be learnt. Uses no network; one CPU core is enough. Writes TASK.pt, half precision,
-and measured.json into FOLDER. Every random choice is seeded.
+Starts from the weights of `shapes-detect`, so that only what the task adds is to be learnt. Uses no network; one CPU
+core is enough. Writes TASK.pt, half precision, and measured.json into FOLDER. Every random choice is seeded.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "segment": Recipe(800, 4),
-    "pose": Recipe(800, 4),
-    "obb": Recipe(800, 5),
+    "pose": Recipe(640, 3),
+    "obb": Recipe(640, 4),
     "classify": Recipe(1000, 3, size=96),
 }
 _NUM_VAL, _NUM_TEST = 32, 200
-_NUM_FROZEN = 7  # layers, up to stride 16: they know the shapes already, and two thirds of the time goes there
+_NUM_FROZEN = (
+    7  # layers, up to stride 16: they know the shapes already, and two thirds of the time goes there
+)
 
 #: A picture upside down has other keypoints; turned colours alone would do no harm anywhere.
 _AUGMENTATION: dict[str, Any] = {**AUGMENTATION, "flipud": 0.0, "scale": 0.1}
@@ -98,7 +100,9 @@ def _start(task: str, work: Path) -> Path:
     trained: Any = YOLO(str(WEIGHTS)).model
     state, shapes = trained.float().state_dict(), network.state_dict()
     moved = {name.replace(OLD_HEAD, NEW_HEAD): value for name, value in state.items() if "dfl" not in name}
-    fitting = {name: value for name, value in moved.items() if name in shapes and value.shape == shapes[name].shape}
+    fitting = {
+        name: value for name, value in moved.items() if name in shapes and value.shape == shapes[name].shape
+    }
     network.load_state_dict(fitting, strict=False)
     network.names = dict(enumerate(SHAPES))
     torch.save({"model": network}, start)
@@ -113,7 +117,11 @@ def measure(task: str, recipe: Recipe, weights: Path, index: Path, work: Path) -
         data=str(index), split="test", imgsz=recipe.size, batch=recipe.batch, rect=False, workers=0, plots=False,
         verbose=False, project=str(work / "runs"), name=f"{task}-test", exist_ok=True,
     )  # fmt: skip
-    return {name: round(float(value), 4) for name, value in scores.results_dict.items() if "(" in name or "acc" in name}
+    return {
+        name: round(float(value), 4)
+        for name, value in scores.results_dict.items()
+        if "(" in name or "acc" in name
+    }
 
 
 def _options() -> argparse.Namespace:
@@ -122,7 +130,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("folder", type=Path, help="where the weights are written")
     parser.add_argument("--tasks", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--work-dir", type=Path, help="keep pictures and runs here (default: a temporary folder)")
+    parser.add_argument(
+        "--work-dir", type=Path, help="keep pictures and runs here (default: a temporary folder)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--num-train", type=int, help="pictures to train on, instead of the recipe's")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
@@ -142,7 +152,10 @@ def main() -> None:
         for task in options.tasks:
             given = RECIPES[task]
             recipe = Recipe(
-                options.num_train or given.num_train, options.epochs or given.epochs, given.first_rate, given.size
+                options.num_train or given.num_train,
+                options.epochs or given.epochs,
+                given.first_rate,
+                given.size,
             )
             output = options.folder / f"{task}.pt"
             measured[task] = train(task, recipe, work, output, options.threads)

@@ -10,8 +10,18 @@ import numpy as np
 
 from bench.networks import NUM_CLASSES, SIZE, Image, letterboxed, photo, save_yolo
 
-__all__ = ["NUM_CLASSES", "SIZE", "Image", "PlainRow", "letterboxed", "photo", "resized", "row", "save_yolo", "shapes"]
-
+__all__ = [
+    "NUM_CLASSES",
+    "SIZE",
+    "Image",
+    "PlainRow",
+    "letterboxed",
+    "photo",
+    "resized",
+    "row",
+    "save_yolo",
+    "shapes",
+]
 
 
 @dataclass(frozen=True)

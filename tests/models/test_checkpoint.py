@@ -103,7 +103,9 @@ def test_a_file_without_a_network_is_invalid(tmp_path: Path) -> None:
 
 def test_another_task_than_the_settings_say_is_refused_for_good(weights: Path) -> None:
     assert read_checkpoint(weights, None, task="detect").task == "detect"
-    with pytest.raises(WeightsMismatchError, match=r"random\.pt is for task detect, the settings say segment") as caught:
+    with pytest.raises(
+        WeightsMismatchError, match=r"random\.pt is for task detect, the settings say segment"
+    ) as caught:
         read_checkpoint(weights, None, task="segment")
     assert (caught.value.code, caught.value.permanent) == ("weights_mismatch", True)
 
@@ -115,7 +117,7 @@ def test_a_network_of_another_kind_is_invalid(tmp_path: Path) -> None:
     torch.save({"model": {"layer.weight": torch.zeros(3)}}, tmp_path / "state.pt")  # as SAM's files are
     with pytest.raises(WeightsInvalidError, match="it holds a Sequential, not one of the library's networks"):
         read_checkpoint(tmp_path / "other.pt", None)
-    with pytest.raises(WeightsInvalidError, match="state.pt is not a loadable checkpoint"):
+    with pytest.raises(WeightsInvalidError, match=r"state\.pt is not a loadable checkpoint"):
         read_checkpoint(tmp_path / "state.pt", None)
 
 

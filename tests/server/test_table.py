@@ -80,7 +80,11 @@ def test_what_the_operator_says_of_weights_goes_to_who_loads_them() -> None:
             }
         )
     )
-    for name, expected in (("mine", ("pose", True)), ("yolo26n", ("segment", False)), ("plain", (None, None))):
+    for name, expected in (
+        ("mine", ("pose", True)),
+        ("yolo26n", ("segment", False)),
+        ("plain", (None, None)),
+    ):
         config = known[name].entry.to_config()
         assert (config["task"], config["end2end"]) == expected
 

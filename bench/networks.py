@@ -39,7 +39,8 @@ def letterboxed(image: Image, height: int, width: int) -> Image:
 
 def save_yolo(path: Path, architecture: str = "yolov8n.yaml", size: int = SIZE, **stored: Any) -> Path:
     """A random network as a checkpoint, for an input of `size` pixels. Its batch norms are calibrated on two
-    photographs and its scores spread, so that it finds dozens of boxes of many classes with clearly different confidences."""
+    photographs and its scores spread, so that it finds dozens of boxes of many classes with clearly different
+    confidences."""
     import torch
 
     torch.manual_seed(3)

@@ -49,7 +49,7 @@ class PlainRow:
 
 CASES = (
     Case("yolov8", "yolov8n.yaml"),
-    Case("yolov8-seg", "yolov8n-seg.yaml", confidence=0.5),
+    Case("yolov8-seg", "yolov8n-seg.yaml", confidence=0.7),
     Case("yolov8-pose", "yolov8n-pose.yaml"),
     Case("yolov8-obb", "yolov8n-obb.yaml", size=1024),
     Case("yolov8-cls", "yolov8n-cls.yaml", size=224),
@@ -66,7 +66,7 @@ CASES = (
     Case("yolo26-cls", "yolo26n-cls.yaml", size=224),
     Case("yolov5u", "yolov5n.yaml"),
     Case("yolov9", "yolov9t.yaml"),
-    Case("yolov9-seg", "yolov9c-seg.yaml", confidence=0.5),
+    Case("yolov9-seg", "yolov9c-seg.yaml", confidence=0.7),
     Case("yolov10", "yolov10n.yaml", confidence=0.1),
     Case("rtdetr", "rtdetr-l.yaml"),
     Case("shapes-detect", weights=ROOT / "models" / "demo" / "shapes-detect.pt", size=320),

@@ -20,8 +20,9 @@ class Parity:
     """One row of the table of models, measured with the weights of `model`.
 
     `num_compared` answers were compared: boxes, or a classifier's likeliest classes. All of them had a partner, none
-    was left over, or there is no figure. `worst_iou` is of boxes and, where there are, outlines; `worst_distance` in pixels
-    of the original, of corners and, where there are, keypoints. `text` replaces it all, for what is not measured so.
+    was left over, or there is no figure. `worst_iou` is of boxes and, where there are, outlines; `worst_distance` in
+    pixels of the original, of corners and, where there are, keypoints. `text` replaces it all, for what is not
+    measured so.
     """
 
     model: str

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_PIPE = 141
+"""128 + SIGPIPE, what a shell shows for a program whose reader has gone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
+    try:
+        try:
+            return _run(arguments)
+        finally:  # also after --help, which ends by SystemExit
+            sys.stdout.flush()
+    except BrokenPipeError:  # `inference-engine models | head -1`
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the interpreter flushes once more at its end
+        return EXIT_PIPE
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     from server.settings_load import SettingsError, load_settings

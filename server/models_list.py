@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from importlib.util import find_spec
 
 from models.parity import Parity, read
 from models.stored import stored_bytes
@@ -19,19 +16,13 @@ HEADER = ("name", "task", "loads", "on disk", "parity", "description")
 
 
 def print_models(settings: Settings, known: Iterable[Known]) -> None:
-    """One line per model, for a terminal as a table. Who closes the pipe early has seen enough."""
+    """One line per model, for a terminal as a table. Raises BrokenPipeError where nobody reads on."""
     parities = read()[1]
     rows = [_row(settings, model, parities.get(model.entry.row)) for model in known]
-    try:
-        if sys.stdout.isatty() and find_spec("rich") is not None:
-            _print_table(rows)
-        else:
-            print("\n".join(columns([HEADER, *rows])))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes once more at its end and would complain.
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout.isatty():
+        _print_table(rows)
+    else:
+        print("\n".join(columns([HEADER, *rows])))
 
 
 def _row(settings: Settings, model: Known, parity: Parity | None) -> tuple[str, ...]:

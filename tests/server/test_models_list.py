@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from models.parity import read
+from server.cli import EXIT_PIPE
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "server", "models"]
@@ -57,7 +57,6 @@ def terminal() -> Iterator[tuple[int, int]]:
         os.close(ours)
 
 
-@pytest.mark.skipif(find_spec("rich") is None, reason="tables need rich")
 def test_on_a_terminal_it_is_a_table(environment: dict[str, str], tmp_path: Path) -> None:
     with terminal() as (ours, theirs):
         process = subprocess.Popen(COMMAND, cwd=tmp_path, env=environment, stdout=theirs, stderr=theirs)
@@ -79,4 +78,4 @@ def test_who_closes_the_pipe_early_gets_no_traceback(environment: dict[str, str]
         COMMAND, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
     )
     os.close(writer)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (EXIT_PIPE, "")

@@ -35,7 +35,7 @@ class Case:
     row: str
     architecture: str = ""
     weights: Path | None = None
-    confidence: float = 0.25
+    confidence: float = 0.5
     size: int = 640
 
 
@@ -60,18 +60,18 @@ CASES = (
     Case("yolo11-cls", "yolo11n-cls.yaml", size=224),
     Case("yolo12", "yolo12n.yaml"),
     Case("yolo26", "yolo26n.yaml"),
-    Case("yolo26-seg", "yolo26n-seg.yaml", confidence=0.3),
+    Case("yolo26-seg", "yolo26n-seg.yaml", confidence=0.5),
     Case("yolo26-pose", "yolo26n-pose.yaml"),
     Case("yolo26-obb", "yolo26n-obb.yaml", size=1024),
     Case("yolo26-cls", "yolo26n-cls.yaml", size=224),
     Case("yolov5u", "yolov5n.yaml"),
     Case("yolov9", "yolov9t.yaml"),
     Case("yolov9-seg", "yolov9c-seg.yaml", confidence=0.7),
-    Case("yolov10", "yolov10n.yaml", confidence=0.1),
+    Case("yolov10", "yolov10n.yaml", confidence=0.3),
     Case("rtdetr", "rtdetr-l.yaml"),
-    Case("shapes-detect", weights=ROOT / "models" / "demo" / "shapes-detect.pt", size=320),
+    Case("shapes-detect", weights=ROOT / "models" / "demo" / "shapes-detect.pt", confidence=0.25, size=320),
     *(
-        Case(f"trained {task}", weights=TRAINED / f"{task}.pt", size=192)
+        Case(f"trained {task}", weights=TRAINED / f"{task}.pt", confidence=0.25, size=192)
         for task in ("segment", "pose", "obb")
     ),
     Case("trained classify", weights=TRAINED / "classify.pt", size=96),
@@ -90,7 +90,7 @@ def pictures(trained: bool) -> list[Any]:
     from bench.networks import photo
 
     small = np.asarray(cv2.resize(photo("bus.jpg"), (405, 540)), np.uint8)
-    return [photo("bus.jpg"), photo("zidane.jpg"), photo("zidane.jpg")[:700, 300:1000], small]
+    return [photo("bus.jpg"), photo("zidane.jpg")[:700, 300:1000], small]
 
 
 def measure(case: Case, folder: Path) -> Any:

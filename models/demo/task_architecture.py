@@ -13,7 +13,7 @@ NUM_KEYPOINTS = 3
 #: Layers 0 to 18 are kept, so that their weights fit; classify stops at 6, the last one at stride 16.
 NUM_KEPT_LAYERS, NUM_CLASSIFY_LAYERS = 19, 7
 #: Where the head stands in `shapes-detect`, and here: its first two scales are these networks' only ones.
-OLD_HEAD, NEW_HEAD = "model.21.", "model.19."
+OLD_HEAD, NEW_HEAD = "model.22.", "model.19."
 
 _HEADS: dict[str, tuple[str, list[Any]]] = {
     "segment": ("Segment", ["nc", 16, 256]),

@@ -19,13 +19,17 @@ import filelock
 import httpx
 
 from models.answers import Progress
+from models.tries import (
+    DownloadError,
+    InterruptedDownloadError,
+    StorageError,
+    answered,
+    is_about_storage,
+    persist,
+)
 
 PROGRESS_INTERVAL = 0.25
 CHUNK_BYTES = 1 << 18
-
-
-class DownloadError(Exception):
-    """The file could not be fetched; the message says why. What arrived is kept where it can be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +65,28 @@ class Download:
 def fetch(download: Download, progress: Progress) -> None:
     """Receive the whole body into `download.partial`. Call it with `locked`; `publish` is the next step.
 
-    Raises DownloadError for anything the network, the server or the disk does.
+    A transfer that breaks off is continued. Raises DownloadError for anything the network, the server or the disk does.
     """
+    persist(lambda: _fetch_once(download, progress), lambda: _size(download.partial))
+
+
+def _fetch_once(download: Download, progress: Progress) -> None:
+    before = _size(download.partial)
     try:
         if not _receive(download, progress):
             download.discard()
             if not _receive(download, progress):
                 raise DownloadError(f"{download.url} does not serve its whole file")
     except httpx.HTTPStatusError as error:
-        raise DownloadError(f"{download.url} answered {error.response.status_code}") from error
+        raise answered(download.url, error.response.status_code, error.response.headers) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise DownloadError(f"{download.url}: {type(error).__name__}: {error}") from error
+        # Who does not answer at all is not asked again here: a machine without a network should say so at once.
+        cut = isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError))
+        kind = InterruptedDownloadError if cut or _size(download.partial) > before else DownloadError
+        raise kind(f"{download.url}: {type(error).__name__}: {error}") from error
     except OSError as error:
-        raise DownloadError(f"cannot write {download.partial}: {error}") from error
+        kind = StorageError if is_about_storage(error) else DownloadError
+        raise kind(f"cannot write {download.partial}: {error}") from error
 
 
 def publish(download: Download) -> None:
@@ -93,6 +106,10 @@ def locked(download: Download, progress: Progress) -> Iterator[None]:
             lock.acquire(timeout=PROGRESS_INTERVAL)
             break
         except filelock.Timeout:
+            if (
+                not download.lock.exists()
+            ):  # nobody has it: it cannot be made, and the library would wait for ever
+                raise StorageError(f"cannot make {download.lock}") from None
             _report(progress, _size(download.partial), None)
     try:
         yield
@@ -139,7 +156,7 @@ def _write_body(
                 reported = time.monotonic()
                 _report(progress, done, total)
     if total is not None and done != total:
-        raise DownloadError(f"{download.url} sent {done} of {total} bytes")
+        raise InterruptedDownloadError(f"{download.url} sent {done} of {total} bytes")
     _report(progress, done, total)
 
 

@@ -20,6 +20,12 @@ class WeightsUnavailableError(ModelError):
     code = "weights_unavailable"
 
 
+class WeightsNotStoredError(ModelError):
+    """The weights could be fetched, but the disk is full or their folder cannot be written to."""
+
+    code = "weights_not_stored"
+
+
 class WeightsInvalidError(ModelError):
     """The weights are here but are not what was asked for: wrong sha256, damaged, or not loadable."""
 

@@ -5,16 +5,25 @@ Runs in a worker or on the command line; huggingface_hub is imported inside func
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.answers import Progress
+from models.tries import (
+    DownloadError,
+    InterruptedDownloadError,
+    StorageError,
+    answered,
+    is_about_storage,
+    persist,
+)
 
 FILES = ("*.safetensors", "*.json", "*.txt")
 REQUIRED = (
@@ -23,10 +32,6 @@ REQUIRED = (
     ("tokenizer.json", "vocab.txt"),
 )
 DEFAULT_REVISION = "main"
-
-
-class HubError(Exception):
-    """The repository is neither in the cache nor could it be fetched; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Repository:
     cache_dir: Path | None = None
     endpoint: str | None = None
     connect_timeout: float = 10.0
+    read_timeout: float = 30.0
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -63,7 +69,16 @@ def cached(repository: Repository) -> Path | None:
 
 
 def fetch(repository: Repository, progress: Progress) -> Path:
-    """Download what is missing; return the folder. Raises HubError. The library resumes, checks and locks."""
+    """Download what is missing; return the folder. Raises DownloadError. The library resumes and locks."""
+    _limit_waiting(repository)
+    counted = CountedProgress(progress)
+    folder = persist(lambda: _fetch_once(repository, counted), lambda: counted.done_bytes)
+    if lacks := missing(folder):
+        raise DownloadError(f"{repository.repo_id} lacks {', '.join(lacks)}")
+    return folder
+
+
+def _fetch_once(repository: Repository, progress: Progress) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     # The library lets its HTTP client's exceptions through; which client that is depends on its version.
@@ -72,10 +87,80 @@ def fetch(repository: Repository, progress: Progress) -> Path:
     try:
         folder = Path(snapshot_download(**repository.arguments(), tqdm_class=_bar(progress)))
     except failures as error:
-        raise HubError(f"{type(error).__name__}: {error}") from error
-    if not is_complete(folder):
-        raise HubError(f"{repository.repo_id} lacks {', '.join(missing(folder))}")
+        raise _failure(repository, error) from error
+    for path in safetensors(folder):
+        if path.is_file():
+            _check_arrival(path)
     return folder
+
+
+def _failure(repository: Repository, error: BaseException) -> DownloadError:
+    """What the library's exception comes down to: it wraps the first one, which knows status or errno."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    name = repository.repo_id
+    root: BaseException | None = error
+    while root is not None:
+        if isinstance(root, HfHubHTTPError) and getattr(root, "response", None) is not None:
+            return answered(f"the hub's {name}", root.response.status_code, root.response.headers)
+        if is_about_storage(root):
+            return StorageError(f"cannot write to the hub's cache: {root}")
+        if type(root).__name__ in ("RemoteProtocolError", "ReadError"):
+            return InterruptedDownloadError(f"the hub's {name}: {type(root).__name__}: {root}")
+        root = root.__cause__
+    return DownloadError(f"{type(error).__name__}: {error}")
+
+
+def _limit_waiting(repository: Repository) -> None:
+    """Give every request of the library a timeout: it asks for a repository's list of files without one."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
+
+    limits = {
+        "connect": repository.connect_timeout,
+        "read": repository.read_timeout,
+        "write": repository.read_timeout,
+        "pool": None,
+    }
+
+    def limit(request: Any) -> None:
+        request.extensions["timeout"] = limits
+
+    def make_client() -> Any:
+        client = _http.default_client_factory()
+        client.event_hooks = {
+            **client.event_hooks,
+            "request": [*client.event_hooks.get("request", []), limit],
+        }
+        return client
+
+    set_client_factory(make_client)
+
+
+class CountedProgress:
+    """Passes reports on and remembers how many bytes the last one told of."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.done_bytes = 0
+
+    def __call__(self, fields: Mapping[str, Any]) -> None:
+        self.done_bytes = int(fields.get("done_bytes") or 0)
+        self._progress(fields)
+
+
+def _check_arrival(path: Path) -> None:
+    """Refuse a file whose content is not what the hub named it by; the library compares sizes only."""
+    expected = known_sha256(path)
+    if expected is None:
+        return
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != expected:
+        path.resolve().unlink()
+        raise InterruptedDownloadError(
+            f"{path.name} arrived with sha256 {actual}, the hub names it {expected}"
+        )
 
 
 def is_complete(folder: Path) -> bool:
@@ -95,7 +180,7 @@ def safetensors(folder: Path) -> list[Path]:
 
 
 def known_sha256(path: Path) -> str | None:
-    """The sha256 of a file in the hub's cache, which names large files by it and checks it on arrival."""
+    """The sha256 of a file in the hub's cache, which names large files by it; `fetch` has compared."""
     target = path.resolve()
     is_named_by_hash = target.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", target.name)
     return target.name if is_named_by_hash else None

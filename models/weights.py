@@ -21,8 +21,9 @@ from typing import Any
 from models import hub
 from models.answers import Progress, no_progress
 from models.catalogue import Source
-from models.download import Download, DownloadError, fetch, locked, publish
-from models.errors import WeightsInvalidError, WeightsUnavailableError
+from models.download import Download, fetch, locked, publish
+from models.errors import ModelError, WeightsInvalidError, WeightsNotStoredError, WeightsUnavailableError
+from models.tries import DownloadError, StorageError
 
 PACKAGE = Path(__file__).parent
 ZIP_MAGIC = b"PK\x03\x04"
@@ -54,7 +55,7 @@ class WeightsSource:
     base_url: str | None = None
     offline: bool = False
     connect_timeout: float = 10.0
-    read_timeout: float = 60.0
+    read_timeout: float = 30.0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> WeightsSource:
@@ -68,8 +69,8 @@ class WeightsSource:
 def resolve(config: Mapping[str, Any], progress: Progress = no_progress) -> ResolvedWeights:
     """Weights on the local disk, fetched if need be and checked.
 
-    Raises WeightsUnavailableError if they are not here and cannot be fetched now, WeightsInvalidError if they
-    are not what the config asks for.
+    Raises WeightsUnavailableError if they are not here and cannot be fetched now, WeightsNotStoredError if the disk
+    does not take them, WeightsInvalidError if they are not what the config asks for.
     """
     source = WeightsSource.from_config(config)
     try:
@@ -106,17 +107,19 @@ def _asset(source: WeightsSource, progress: Progress) -> Path:
         return target
     if source.offline:
         raise _unavailable(source, f"{target} does not exist and downloads are off")
-    source.cache_dir.mkdir(parents=True, exist_ok=True)
     url = f"{(source.base_url or release_address()).rstrip('/')}/{source.weights}"
     download = Download(url, target, source.connect_timeout, source.read_timeout)
-    with locked(download, progress):
-        if not target.exists():  # another process may have brought it meanwhile
-            try:
+    try:
+        source.cache_dir.mkdir(parents=True, exist_ok=True)
+        with locked(download, progress):
+            if not target.exists():  # another process may have brought it meanwhile
                 fetch(download, progress)
-            except DownloadError as error:
-                raise _unavailable(source, str(error)) from error
-            _check_arrival(source, download)
-            publish(download)
+                _check_arrival(source, download)
+                publish(download)
+    except DownloadError as error:
+        raise _not_fetched(source, error) from error
+    except OSError as error:
+        raise _not_fetched(source, StorageError(f"cannot write to {source.cache_dir}: {error}")) from error
     return target
 
 
@@ -135,7 +138,12 @@ def _check_arrival(source: WeightsSource, download: Download) -> None:
 
 def _hub_folder(source: WeightsSource, progress: Progress) -> Path:
     repository = hub.Repository(
-        source.weights, source.revision, source.cache_dir, source.base_url, source.connect_timeout
+        source.weights,
+        source.revision,
+        source.cache_dir,
+        source.base_url,
+        source.connect_timeout,
+        source.read_timeout,
     )
     folder = hub.cached(repository)
     if folder is not None:
@@ -144,8 +152,8 @@ def _hub_folder(source: WeightsSource, progress: Progress) -> Path:
         raise _unavailable(source, f"{source.weights} is not (wholly) in the cache and downloads are off")
     try:
         return hub.fetch(repository, progress)
-    except hub.HubError as error:
-        raise _unavailable(source, str(error)) from error
+    except DownloadError as error:
+        raise _not_fetched(source, error) from error
 
 
 def _checked_file(source: WeightsSource, path: Path) -> ResolvedWeights:
@@ -177,14 +185,26 @@ def _checked(source: WeightsSource, resolved: ResolvedWeights) -> ResolvedWeight
     return resolved
 
 
+def _not_fetched(source: WeightsSource, error: DownloadError) -> ModelError:
+    if isinstance(error, StorageError):
+        return WeightsNotStoredError(
+            f"weights of {source.model_id!r} could not be stored: {error}. Make room, make the folder writable, or "
+            f"point {_variable(source)} (now {source.cache_dir or 'the library default'}) at another one."
+        )
+    return _unavailable(source, str(error))
+
+
 def _unavailable(source: WeightsSource, why: str) -> WeightsUnavailableError:
     if source.source in ("package", "file"):
         return WeightsUnavailableError(
             f"weights of {source.model_id!r} cannot be read: {why}. Put the file there and make it readable."
         )
-    variable = "ULTRALYTICS_CACHE_DIR" if source.source == "ultralytics" else "HUGGINGFACE_HUB_CACHE"
     return WeightsUnavailableError(
         f"weights of {source.model_id!r} are not here and could not be fetched: {why}. Check network and "
-        f"proxy, or run `inference-engine pull {source.model_id}` where there is one and point {variable} "
+        f"proxy, or run `inference-engine pull {source.model_id}` where there is one and point {_variable(source)} "
         f"(now {source.cache_dir or 'the library default'}) at that folder."
     )
+
+
+def _variable(source: WeightsSource) -> str:
+    return "ULTRALYTICS_CACHE_DIR" if source.source == "ultralytics" else "HUGGINGFACE_HUB_CACHE"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,8 @@ class Entry:
     future: asyncio.Future[Result]
     batch_key: str = ""
     cost: int = 1
+    affinity: str = ""
+    """What it is about: entries with the same one cost less on the same replica."""
     queued_at: float = field(default_factory=time.monotonic)
     is_suspect: bool = False
     """It was in a batch whose worker died: from now on it runs alone."""
@@ -94,41 +96,29 @@ class RequestQueue:
             self.remove(entry)
         return expired
 
-    def head(self) -> Entry | None:
-        """The entry that the next batch is built around."""
-        return next(iter(self), None)
-
-    def pop_batch(self, max_batch_size: int) -> list[Entry]:
-        """The head and what may run with it: same batch key, in order, at most `max_batch_size` rows.
+    def pop_batch(
+        self, head: Entry, max_batch_size: int, may_join: Callable[[Entry], bool] = lambda _: True
+    ) -> list[Entry]:
+        """`head` and what may run with it: same batch key, in order, at most `max_batch_size` rows, and `may_join`.
 
         A suspect runs alone; so does an entry that costs more than `max_batch_size` by itself.
         """
-        batch: list[Entry] = []
-        num_rows = 0
+        batch, num_rows = [head], head.cost
         for entry in self:
-            if not batch:
-                batch.append(entry)
-                num_rows = entry.cost
-                if entry.is_suspect:
-                    break
-            elif entry.is_suspect or entry.batch_key != batch[0].batch_key:
+            if head.is_suspect or num_rows >= max_batch_size:
+                break
+            if entry is head or entry.is_suspect or entry.batch_key != head.batch_key or not may_join(entry):
                 continue
-            elif num_rows + entry.cost > max_batch_size:
+            if num_rows + entry.cost > max_batch_size:
                 break
-            else:
-                batch.append(entry)
-                num_rows += entry.cost
-            if num_rows >= max_batch_size:
-                break
+            batch.append(entry)
+            num_rows += entry.cost
         for entry in batch:
             self.remove(entry)
         return batch
 
-    def batch_due_at(self, max_batch_size: int, max_queue_delay: float) -> float:
-        """The moment at which the next batch may go: its head's, or at once when it is full or holds a suspect."""
-        head = self.head()
-        if head is None:
-            return float("inf")
+    def batch_due_at(self, head: Entry, max_batch_size: int, max_queue_delay: float) -> float:
+        """The moment at which the batch of `head` may go: at once when it is full or `head` is a suspect."""
         if max_queue_delay <= 0 or head.is_suspect:
             return head.queued_at
         num_rows = sum(entry.cost for entry in self if entry.batch_key == head.batch_key)

@@ -14,8 +14,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from pool.affinity import Affinity
 from pool.batching import Entry, RequestQueue, Result
 from pool.death import Death
 from pool.errors import (
@@ -28,6 +30,7 @@ from pool.errors import (
 from pool.launcher import Launcher
 from pool.limits import Limits
 from pool.placement import Placement
+from pool.progress_log import ProgressLog
 from pool.protocol import Fatal, ProtocolError, Ready
 from pool.rate import DrainRate
 from pool.replay import judge
@@ -57,10 +60,12 @@ class Pool:
         self._limits = limits = limits or Limits()
         self._queue = RequestQueue()
         self._rate = DrainRate()
+        self._affinity = Affinity()
         self._slab: Slab | None = None
         self._slab_lock = asyncio.Lock()
         self._spec: Mapping[str, Any] | None = None
         self._progress: Mapping[str, Any] | None = None
+        self._progress_log = ProgressLog(name)
         self._error: LoadFailedError | None = None
         self._is_stopping = False
         self._changed = asyncio.Event()
@@ -232,11 +237,18 @@ class Pool:
         return self._rate.wait(self._queue.cost + running, sum(r.is_serving for r in self.replicas))
 
     async def infer(
-        self, lease: Lease, params: Mapping[str, Any], deadline: float, batch_key: str = "", cost: int = 1
+        self,
+        lease: Lease,
+        params: Mapping[str, Any],
+        deadline: float,
+        batch_key: str = "",
+        cost: int = 1,
+        affinity: str = "",
     ) -> Result:
         """Have the picture in `lease` answered; the lease is the pool's from here on.
 
-        `params` go to the model; entries with different `batch_key` never share a batch; `cost` is in rows.
+        `params` go to the model; entries with different `batch_key` never share a batch; `cost` is in rows. The
+        replica that last ran an entry of the same `affinity` is preferred, and waited for at most one batch time.
         Survives the death of workers. Raises ValueError or TypeError, and leaves the lease with the caller, for
         `params` that are not JSON (NaN included) or a cost below 1; and DeadlineExceededError, EntryFailedError,
         PoolStoppedError, LoadFailedError. When the caller is cancelled, a waiting entry is dropped at once; the slot
@@ -247,7 +259,9 @@ class Pool:
         params = dict(params)
         json.dumps(params, allow_nan=False)  # fails this caller; when a batch is sent it would fail others
         lease.take()
-        entry = Entry(lease, params, deadline, asyncio.get_running_loop().create_future(), batch_key, cost)
+        entry = Entry(
+            lease, params, deadline, asyncio.get_running_loop().create_future(), batch_key, cost, affinity
+        )
         if self._is_stopping or self.state == "failed":
             entry.settle(self._error or PoolStoppedError(f"{self.name} is stopping"))
         else:
@@ -273,22 +287,54 @@ class Pool:
         now = time.monotonic()
         for entry in self._queue.pop_expired(now):
             entry.settle(DeadlineExceededError(f"no answer from {self.name} in time"))
-        while (head := self._queue.head()) is not None:
-            supervisor = self._pick(head)
-            if supervisor is None:
-                return
-            due_at = self._queue.batch_due_at(self._limits.max_batch_size, self._limits.max_queue_delay)
+        while (found := self._next_head(now)) is not None:
+            head, supervisor = found
+            due_at = self._queue.batch_due_at(head, self._limits.max_batch_size, self._limits.max_queue_delay)
             if due_at > now:
-                loop = asyncio.get_running_loop()
-                self._delay_timer = loop.call_later(due_at - now, self._assign_batches_to_replicas)
+                self._assign_again_at(due_at)
                 return
-            supervisor.replica.submit(self._queue.pop_batch(self._limits.max_batch_size))
+            may_join = partial(self._may_join, supervisor.replica.index, now)
+            batch = self._queue.pop_batch(head, self._limits.max_batch_size, may_join)
+            supervisor.replica.submit(batch)
             supervisor.watch()
 
-    def _pick(self, head: Entry) -> Supervisor | None:
-        """The replica with the fewest batches in flight; among equals the one that has done the least."""
-        able = [s for s in self._supervisors if s.replica.can_take(head)]
-        return min(able, key=lambda s: (len(s.replica.in_flight), s.replica.num_batches), default=None)
+    def _next_head(self, now: float) -> tuple[Entry, Supervisor] | None:
+        """The oldest entry that need not wait for a replica of its own, and where it runs. None if none can run."""
+        awaited_until = float("inf")
+        for entry in self._queue:
+            awaited = self._awaited(entry, now)
+            able = [s for s in self._supervisors if s.replica.can_take(entry)]
+            preferred = [s for s in able if s.replica.index == awaited]
+            if awaited is not None and not preferred:
+                awaited_until = min(awaited_until, entry.queued_at + self._batch_seconds)
+                continue
+            supervisor = min(preferred or able, key=_load_of, default=None)
+            if supervisor is None:
+                break
+            return entry, supervisor
+        if awaited_until < float("inf") and any(s.replica.is_serving for s in self._supervisors):
+            self._assign_again_at(awaited_until)
+        return None
+
+    def _awaited(self, entry: Entry, now: float) -> int | None:
+        """The replica that `entry` had better run on, while that is worth waiting for."""
+        index = self._affinity.replica(entry.affinity)
+        if index is None or entry.is_suspect or not self.replicas[index].is_serving:
+            return None
+        return index if now < entry.queued_at + self._batch_seconds else None
+
+    def _may_join(self, index: int, now: float, entry: Entry) -> bool:
+        """Whether `entry` may be in a batch of this replica: it waits for no other one."""
+        return self._awaited(entry, now) in (None, index)
+
+    @property
+    def _batch_seconds(self) -> float:
+        """What a full batch takes, at the rate measured so far."""
+        return self._rate.row_seconds * self._limits.max_batch_size
+
+    def _assign_again_at(self, moment: float) -> None:
+        delay = max(moment - time.monotonic(), 0.0)
+        self._delay_timer = asyncio.get_running_loop().call_later(delay, self._assign_batches_to_replicas)
 
     # What supervisors tell
 
@@ -317,11 +363,13 @@ class Pool:
 
     def _on_progress(self, fields: Mapping[str, Any]) -> None:
         self._progress = fields
-        log.debug("%s: %s", self.name, fields)
+        self._progress_log.note(fields)
 
     def _on_done(self, replica: Replica, batch: RunningBatch) -> None:
         self.counters["batches"] += 1
         self._rate.observe(batch.num_rows, time.monotonic() - batch.started_at)
+        for entry in batch.entries:
+            self._affinity.note(entry.affinity, replica.index)
         self._assign_batches_to_replicas()
         self._notify()
 
@@ -332,9 +380,15 @@ class Pool:
     def _on_death(self, replica: Replica, death: Death) -> None:
         """Nobody fails because a worker died: what it had runs again, at the head of the queue and alone."""
         self.counters[f"deaths_{death.reason.partition(':')[0]}"] += 1
+        self._affinity.forget(replica.index)
         replays, num_condemned = judge(death)
         self.counters["poison"] += num_condemned
         self.counters["replays"] += len(replays)
         self._queue.put_back(replays)
         self._assign_batches_to_replicas()
         self._notify()
+
+
+def _load_of(supervisor: Supervisor) -> tuple[int, int]:
+    """Fewest batches in flight first; among equals the one that has done the least."""
+    return len(supervisor.replica.in_flight), supervisor.replica.num_batches

@@ -68,6 +68,12 @@ KINDS: Mapping[str, Kind] = {
         "{subject}` there once it has a network, or copy them into the weights folder that the log names.",
         5.0,
     ),
+    "weights_not_stored": Kind(
+        _BUSY,
+        "The weights of {subject} could not be stored: the disk is full or the weights folder cannot be written to. "
+        "Make room there or choose another folder; the log names it.",
+        5.0,
+    ),
     "weights_invalid": Kind(
         _BUSY,
         "The weights of {subject} are damaged or not the ones whose sha256 the settings give. Replace them or correct "
@@ -125,10 +131,14 @@ class ClientDisconnectedError(Exception):
 
 _FROM_MODEL = {"image_unprocessable", "invalid_parameter"}
 """Codes that a model may choose for one entry; any other word is ours to look into."""
-
-
-_FROM_LOADING = {"weights_unavailable", "weights_invalid", "weights_mismatch", "unsupported_model"}
-"""Why a model could not be loaded, where knowing the code helps whoever can mend it."""
+_FROM_LOADING = {
+    "weights_unavailable",
+    "weights_not_stored",
+    "weights_invalid",
+    "weights_mismatch",
+    "unsupported_model",
+}
+"""Codes that a model may choose when it cannot load: an operator can do something about them."""
 
 
 def load_failure(code: str, model_id: str) -> dict[str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from server.devices import pick_devices
 from server.settings import Settings
 from server.table import Known
 
+MAX_CONNECT_TIMEOUT = 10.0
 GPU_DEPTH = 2
 """Batches given to a replica on a GPU at once, so that it never waits for the next."""
 
@@ -82,11 +85,13 @@ def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
         "offline": settings.offline,
         "cache_dir": str(folder) if folder else None,
         "base_url": settings.yolo_weights_url if entry.source == "ultralytics" else settings.hf_endpoint,
+        "connect_timeout": min(settings.download_timeout, MAX_CONNECT_TIMEOUT),
+        "read_timeout": settings.download_timeout,
     }
 
 
 def cache_folder(settings: Settings, entry: CatalogueEntry) -> Path | None:
-    """Where downloaded weights are kept; None for the Hugging Face library's own default."""
+    """Where downloaded weights are kept; None for the Hugging Face library's own default, below `HF_HOME`."""
     if entry.source == "ultralytics":
         home = _writable_home()
         default = home / ".cache" / "ultralytics" if home else _temporary_folder() / "weights"
@@ -114,6 +119,8 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         environment["YOLO_CONFIG_DIR"] = str(settings.yolo_config_dir)
     elif _writable_home() is None:
         environment["YOLO_CONFIG_DIR"] = str(_temporary_folder())
+    if settings.hf_home is None and _writable_home() is None:
+        environment["HF_HOME"] = str(_temporary_folder() / "huggingface")
     return environment
 
 
@@ -127,7 +134,20 @@ def _writable_home() -> Path | None:
 
 
 def _temporary_folder() -> Path:
-    """A folder of this user's own, where the home folder cannot be written to."""
+    """A folder of this user's own, where the home folder cannot be written to.
+
+    Its name is known, so somebody else may have made it first: then another one is taken, for this process only.
+    """
     folder = Path(tempfile.gettempdir()) / f"ultralytics-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        there = folder.lstat()
+        if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or there.st_mode & 0o022:
+            return _private_folder()
     return folder
+
+
+@cache
+def _private_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="ultralytics-"))

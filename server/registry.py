@@ -267,6 +267,8 @@ class Registry:
         if self.is_stopping:
             raise RequestFailedError("shutting_down")
         served.is_required = served.known.loads_at_start
+        if served.pool is not None:
+            await self.note_failure(served, served.pool)  # the keeper may not have seen it yet
         served.retry_at = 0.0
         if served.pool is None:
             await asyncio.shield(self._open(served))

@@ -157,6 +157,9 @@ class Settings(BaseSettings):
         "info", description="Least severe line logged."
     )
     offline: bool = Field(False, description="Never download weights.")
+    download_timeout: Seconds = Field(
+        30.0, description="Seconds without a byte after which a download of weights is given up."
+    )
 
     huggingface_hub_cache: Path | None = Field(
         None,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NoReturn
 
 from models.errors import ModelError
 from models.weights import resolve
+from server.download_display import DownloadDisplay, open_display
 from server.launch import factory_config, worker_environment
 from server.models_list import print_models
 from server.settings import Settings
 from server.settings_load import SettingsError
 from server.table import Known, known_models
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 def pull(settings: Settings, names: Sequence[str]) -> int:
@@ -27,16 +31,36 @@ def pull(settings: Settings, names: Sequence[str]) -> int:
         )
         return 2
     os.environ.update(worker_environment(settings))  # before a library that reads it is imported
-    num_failed = 0
-    for name in names:
-        try:
-            resolved = resolve(factory_config(settings, known[name].entry), _Progress(name))
-        except ModelError as error:
-            print(f"\rinference-engine: {error}", file=sys.stderr)
-            num_failed += 1
-        else:
-            print(f"{name}: {resolved.path} (sha256 {resolved.sha256})")
-    return 1 if num_failed else 0
+    failed = [name for name in dict.fromkeys(names) if not _pull_one(settings, known[name])]
+    return 1 if failed else 0
+
+
+def _pull_one(settings: Settings, known: Known) -> bool:
+    name = known.entry.model_id
+    display = open_display(name)
+    before = signal.signal(signal.SIGINT, lambda *_: _leave(name, display))
+    try:
+        resolved = resolve(factory_config(settings, known.entry), display)
+    except ModelError as error:
+        display.close()
+        print(f"inference-engine: {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
+    display.close()
+    print(f"{name}: {resolved.path} (sha256 {resolved.sha256})", flush=True)
+    return True
+
+
+def _leave(name: str, display: DownloadDisplay) -> NoReturn:
+    """On Ctrl-C, at once: an exception would first wait for the library's threads to end their downloads."""
+    display.close()
+    print(
+        f"inference-engine: {name}: interrupted; what has arrived is kept, the same command goes on from there",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(EXIT_INTERRUPTED)
 
 
 def list_models(settings: Settings) -> int:
@@ -55,18 +79,3 @@ def _known(settings: Settings) -> dict[str, Known] | None:
         for line in error.lines:
             print(f"inference-engine: {line}", file=sys.stderr)
         return None
-
-
-class _Progress:
-    """Shows how far a download is, on a terminal only."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(self, step: Mapping[str, Any]) -> None:
-        done, total = step.get("done_bytes"), step.get("total_bytes")
-        if done is not None and sys.stderr.isatty():
-            of = f" of {total / 1e6:.0f}" if total else ""
-            print(
-                f"\r{self._name}: {done / 1e6:.0f}{of} MB", end="\n" if done == total else "", file=sys.stderr
-            )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,14 +42,20 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    *options: str, environment: Mapping[str, str] | None = None, wait: bool = True
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    wait: bool = True,
+    wrapper: Sequence[str] = (),
 ) -> Iterator[RunningServer]:
-    """`inference-engine serve` on a free port; at the end it must stop cleanly on SIGTERM."""
+    """`inference-engine serve` on a free port; at the end it must stop cleanly on SIGTERM.
+
+    `wrapper` is a command that ends by becoming (`exec`) the one that follows it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "server", "serve", "--port", "0", *options],
+                [*wrapper, sys.executable, "-m", "server", "serve", "--port", "0", *options],
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -8,11 +8,20 @@ from typing import Any
 
 import pytest
 
+from models import tries
 from models.answers import no_progress
-from models.download import Download, DownloadError, fetch, locked, publish
+from models.download import Download, fetch, locked, publish
+from models.tries import DownloadError, StorageError
 from tests.models.file_server import ServedFile, serving
 
 BODY = os.urandom(3_000_000)
+
+
+@pytest.fixture(autouse=True)
+def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try is looked at by itself; tests of more tries say so."""
+    monkeypatch.setattr(tries, "MAX_TRIES", 1)
+    monkeypatch.setattr(tries, "FIRST_PAUSE", 0.01)
 
 
 def download_whole(download: Download, progress: Any = no_progress) -> None:
@@ -121,6 +130,33 @@ def test_a_silent_server_is_an_error_after_the_read_timeout(tmp_path: Path) -> N
         gate.set()
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    with serving(ServedFile(BODY)) as file, pytest.raises(DownloadError, match="cannot write"):
+def test_a_folder_that_cannot_be_written_is_an_error_of_storage(tmp_path: Path) -> None:
+    with serving(ServedFile(BODY)) as file, pytest.raises(StorageError, match="cannot write"):
         fetch(Download(file.url, tmp_path / "absent" / "x.pt"), no_progress)
+
+
+def test_a_lock_that_cannot_be_made_is_an_error_and_not_waited_for() -> None:
+    download = Download("http://127.0.0.1:9", Path("/proc/x.pt"))  # not even root makes files there
+    with pytest.raises(StorageError, match=r"x\.pt\.lock"), locked(download, no_progress):
+        raise AssertionError("nobody can hold it")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_status_that_passes_is_tried_again(
+    tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tries, "MAX_TRIES", 3)
+    with serving(ServedFile(BODY, status=status, num_failures=2)) as file:
+        download_whole(at(file, tmp_path))
+        assert len(file.requests) == 3
+    assert (tmp_path / "x.pt").read_bytes() == BODY
+
+
+def test_a_transfer_that_breaks_off_again_and_again_is_continued_while_bytes_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tries, "MAX_TRIES", 2)
+    with serving(ServedFile(BODY, cut_at=700_000, num_cuts=4)) as file:
+        download_whole(at(file, tmp_path))
+        assert len(file.requests) == 5
+    assert (tmp_path / "x.pt").read_bytes() == BODY

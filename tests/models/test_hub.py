@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models import tries
 from models.catalogue import CATALOGUE
-from models.errors import WeightsInvalidError, WeightsUnavailableError
+from models.errors import WeightsInvalidError, WeightsNotStoredError, WeightsUnavailableError
 from models.hub import known_sha256
 from models.weights import resolve
 from tests.models.fake_hub import FakeHub, serving
 
+ROOT = Path(__file__).parents[2]
 WEIGHTS = os.urandom(1_000_000)
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 FILES = {
@@ -25,6 +32,11 @@ FILES = {
     "pytorch_model.bin": b"a pickle",
     "modeling_evil.py": b"print('no')",
 }
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "FIRST_PAUSE", 0.01)
 
 
 def repository(**more: bytes) -> FakeHub:
@@ -116,3 +128,51 @@ def test_offline_an_absent_repository_is_unavailable_without_a_request(tmp_path:
         with pytest.raises(WeightsUnavailableError, match="downloads are off"):
             resolve(blip(tmp_path, hub.url, offline=True))
         assert not hub.paths
+
+
+def test_two_processes_at_once_download_once(tmp_path: Path) -> None:
+    program = (
+        "import json, sys; from models.weights import resolve; print('ready', flush=True);"
+        "print(resolve(json.loads(sys.argv[1])).sha256)"
+    )
+    gate = threading.Event()
+    hub = repository()
+    hub.gate = gate
+    with serving(hub), ExitStack() as stack:
+        command = [sys.executable, "-c", program, json.dumps(blip(tmp_path, hub.url))]
+        both = [
+            stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+            for _ in range(2)
+        ]
+        assert [process.stdout.readline() for process in both if process.stdout] == ["ready\n", "ready\n"]
+        gate.set()
+        printed = [process.communicate(timeout=60)[0].strip() for process in both]
+    assert printed == [SHA256, SHA256]
+    fetched = [path for path in hub.paths if path.startswith("GET") and path.endswith("model.safetensors")]
+    assert len(fetched) == 1
+
+
+def test_weights_that_are_not_what_the_hub_lists_are_thrown_away(tmp_path: Path) -> None:
+    hub = repository()
+    hub.lies = True
+    with serving(hub):
+        with pytest.raises(WeightsUnavailableError, match="arrived with sha256"):
+            resolve(blip(tmp_path, hub.url))
+        hub.lies = False
+        assert resolve(blip(tmp_path, hub.url)).sha256 == SHA256
+
+
+def test_a_silent_hub_is_an_error_after_the_read_timeout(tmp_path: Path) -> None:
+    hub = repository()
+    hub.gate = threading.Event()
+    with serving(hub), pytest.raises(WeightsUnavailableError, match="Timeout"):
+        try:
+            resolve(blip(tmp_path, hub.url, connect_timeout=1.0, read_timeout=0.3))
+        finally:
+            hub.gate.set()
+
+
+def test_a_cache_of_the_hub_that_cannot_be_written_to_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with serving(repository()) as hub, pytest.raises(WeightsNotStoredError, match="HUGGINGFACE_HUB_CACHE"):
+        resolve(blip(tmp_path / "file" / "hub", hub.url))

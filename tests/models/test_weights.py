@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,14 +14,20 @@ from typing import Any
 
 import pytest
 
+from models import tries
 from models.catalogue import CATALOGUE, operator_entry
-from models.errors import WeightsInvalidError, WeightsUnavailableError
+from models.errors import WeightsInvalidError, WeightsNotStoredError, WeightsUnavailableError
 from models.weights import ZIP_MAGIC, release_address, resolve
 from tests.models.file_server import ServedFile, serving
 
 BODY = ZIP_MAGIC + os.urandom(2_000_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "FIRST_PAUSE", 0.01)
 
 
 def yolov8n(folder: Path, url: str, **more: Any) -> dict[str, Any]:
@@ -162,3 +169,38 @@ def test_the_release_address_is_the_installed_librarys() -> None:
     for entry in CATALOGUE.values():
         if entry.source == "ultralytics":
             assert entry.weights in downloads.GITHUB_ASSETS_NAMES
+
+
+@pytest.mark.parametrize("place", ["{}/file/cache", "/proc/nonexistent"])
+def test_a_folder_that_nobody_can_write_to_is_about_storage(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with serving(ServedFile(BODY)) as file, pytest.raises(WeightsNotStoredError) as caught:
+        resolve(yolov8n(Path(place.format(tmp_path)), file.url))
+    assert (caught.value.code, caught.value.permanent) == ("weights_not_stored", False)
+    assert "Make room" in str(caught.value)
+
+
+TINY_DISK = 'mount -t tmpfs -o size={size} none "$0" && exec "$@"'
+
+
+@pytest.mark.parametrize(("size", "why"), [("1m", "No space left"), ("1m,ro", "Read-only file system")])
+def test_a_real_disk_that_is_full_or_read_only_is_about_storage(tmp_path: Path, size: str, why: str) -> None:
+    mounted = [
+        "unshare",
+        "--mount",
+        "--map-root-user",
+        "sh",
+        "-c",
+        TINY_DISK.format(size=size),
+        str(tmp_path),
+    ]
+    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], capture_output=True).returncode:
+        pytest.skip("a disk of its own cannot be mounted here")
+    program = (
+        "import json, sys; from models.weights import resolve; from models.errors import WeightsNotStoredError\n"
+        "try: resolve(json.loads(sys.argv[1]))\nexcept WeightsNotStoredError as error: print(error)"
+    )
+    with serving(ServedFile(BODY)) as file:
+        command = [*mounted, sys.executable, "-c", program, json.dumps(yolov8n(tmp_path, file.url))]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert why in done.stdout, done.stderr

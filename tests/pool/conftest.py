@@ -46,12 +46,12 @@ def picture(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 async def ask(pool: Pool, number: int = 0, deadline: float | None = None, **options: Any) -> Result:
-    """One request, from lease to result. `batch_key` and `cost` go to the pool, the rest are parameters."""
+    """One request, from lease to result. `batch_key`, `cost` and `affinity` go to the pool, the rest are parameters."""
     deadline = soon() if deadline is None else deadline
-    batch_key, cost = options.pop("batch_key", ""), options.pop("cost", 1)
+    of_pool = {name: options.pop(name) for name in ("batch_key", "cost", "affinity") if name in options}
     with await pool.lease(deadline) as lease:
         lease.pixels[:] = picture(number)
-        return await pool.infer(lease, options, deadline, batch_key, cost)
+        return await pool.infer(lease, options, deadline, **of_pool)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -99,6 +99,50 @@ async def test_cost_counts_against_the_batch_size(make_pool: MakePool) -> None:
     assert results[-1].batch_size == 1
 
 
+async def test_entries_about_the_same_thing_run_on_the_replica_that_has_seen_it(make_pool: MakePool) -> None:
+    pool = await make_pool(3, seconds=0.01)
+    firsts = [await ask(pool, i, affinity=f"a{i}") for i in range(6)]
+    assert {r.replica for r in firsts} == {0, 1, 2}
+    for _ in range(3):
+        again = await asyncio.gather(*(ask(pool, i, affinity=f"a{i}") for i in range(6)))
+        assert [r.replica for r in again] == [r.replica for r in firsts]
+
+
+async def test_a_preferred_replica_is_waited_for_at_most_one_batch_time(make_pool: MakePool) -> None:
+    pool = await make_pool(2, limits=Limits(max_batch_size=1), seconds=0.05)
+    first = await ask(pool, affinity="a")
+    busy = asyncio.create_task(ask(pool, do="sleep", seconds=1.0, affinity="a"))
+    await until(lambda: bool(pool.replicas[first.replica].in_flight))
+    other = await ask(pool, 1, affinity="a")
+    assert not busy.done()
+    assert other.replica != first.replica
+    assert other.timings["queue"] >= 0.04
+    assert (await ask(pool, 2, affinity="a")).replica == other.replica
+    await busy
+
+
+async def test_others_pass_those_that_wait_for_their_replica(make_pool: MakePool) -> None:
+    pool = await make_pool(2, limits=Limits(max_batch_size=1), seconds=0.2)
+    first = await ask(pool, affinity="a")
+    tasks = [asyncio.create_task(ask(pool, affinity="a")) for _ in range(2)]
+    await until(lambda: pool.snapshot()["in_flight"] == 1 and pool.snapshot()["queue_length"] == 1)
+    stranger = await ask(pool, 3)
+    assert stranger.replica != first.replica
+    assert not tasks[1].done()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_replica_whose_worker_died_is_not_preferred_any_more(make_pool: MakePool) -> None:
+    pool = await make_pool(2)
+    firsts = [await ask(pool, affinity="a") for _ in range(3)]
+    assert len({r.replica for r in firsts}) == 1
+    replica = pool.replicas[firsts[0].replica]
+    assert replica.pid is not None
+    os.kill(replica.pid, signal.SIGKILL)
+    await until(lambda: replica.num_deaths == 1 and replica.is_serving)
+    assert (await ask(pool, affinity="a")).replica != replica.index, "the one that has done less is next"
+
+
 async def test_one_failing_row_does_not_fail_its_batch(make_pool: MakePool) -> None:
     pool = await make_pool(seconds=0.02)
     results = await asyncio.gather(

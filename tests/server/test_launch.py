@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,35 @@ async def test_pools_are_made_to_the_settings() -> None:
 def test_a_gpu_that_is_not_there_is_said_before_anything_starts() -> None:
     with pytest.raises(NoSuchDeviceError):
         Launching(settings(device="cuda"), 1)
+
+
+def test_without_a_home_the_hubs_library_writes_below_the_folder_for_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "HF_HOME" not in worker_environment(settings())
+    monkeypatch.setenv("HOME", "/proc/nonexistent")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = Path(worker_environment(settings())["HF_HOME"])
+    assert tmp_path in folder.parents and os.access(folder.parent, os.W_OK)
+    assert "HF_HOME" not in worker_environment(settings(hf_home="/h"))
+
+
+def test_a_temporary_folder_that_others_can_write_to_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", "/proc/nonexistent")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    planted = tmp_path / f"ultralytics-{os.getuid()}"
+    planted.mkdir()
+    planted.chmod(0o777)
+    folder = Path(worker_environment(settings())["YOLO_CONFIG_DIR"])
+    assert folder != planted and folder.stat().st_mode & 0o077 == 0
+
+
+def test_the_operators_timeout_goes_to_every_download() -> None:
+    chosen = factory_config(settings(download_timeout=3.0), CATALOGUE["yolov8n"])
+    assert (chosen["connect_timeout"], chosen["read_timeout"]) == (3.0, 3.0)
+    usual = factory_config(settings(), CATALOGUE["blip-vqa-base"])
+    assert (usual["connect_timeout"], usual["read_timeout"]) == (10.0, 30.0)

@@ -87,6 +87,7 @@ async def test_missing_weights_are_said_and_everything_else_goes_on(monkeypatch:
     ("code", "shown_code"),
     [
         ("weights_invalid", "weights_invalid"),
+        ("weights_not_stored", "weights_not_stored"),
         ("weights_mismatch", "weights_mismatch"),
         ("unsupported_model", "unsupported_model"),
         ("unsafe_loading", "model_unavailable"),
@@ -100,6 +101,21 @@ async def test_wrong_weights_are_told_in_the_reply_and_in_the_list(code: str, sh
         assert (shown["state"], shown["error"]["code"]) == ("failed", code)
         assert shown["error"]["message"] == answer.json()["error"]["message"]
         assert "bad" in shown["error"]["message"]
+
+
+async def test_loading_again_counts_even_before_the_keeper_has_seen_the_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "KEEPER_INTERVAL", 60.0)
+    config: dict[str, object] = {"fail": "weights_unavailable", "permanent": True}
+    async with serving({"lost": config}) as running:
+        model = running.engine.registry.models["lost"]
+        await running.engine.registry.load(model)
+        await until(lambda: model.state == "failed")
+        assert model.pool is not None
+        config.clear()  # the weights are there now
+        await running.engine.registry.load(model)
+        await until(lambda: model.is_ready)
 
 
 async def test_retries_are_further_and_further_apart() -> None:

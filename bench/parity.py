@@ -26,6 +26,9 @@ from bench.record import machine
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED = ROOT / "tests" / "weights"
 NUM_THREADS = 2
+MAX_SAME_POINT = 0.02
+"""Pixels by which each point of the same outline may differ: ours are rounded to hundredths, and to fill a small one
+by pixels would make more of that than it is."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ def measure(case: Case, folder: Path) -> Any:
     seen = Differences()
     for index, image in enumerate(images):
         expected = _expected(library.results(image, imgsz=case.size, conf=case.confidence), spec.task)
+        if spec.resize == "stretch":
+            expected = [_clipped(each, image.shape[:2]) for each in expected]
         for found in (alone[index], together[index]):
             seen.compare(found, expected, image.shape[:2])
     return Parity(
@@ -160,6 +165,13 @@ def _expected(result: Any, task: str) -> list[dict[str, Any]]:
         for each, value in zip(expected, values, strict=True):
             each[name] = value
     return expected
+
+
+def _clipped(prediction: dict[str, Any], shape: tuple[int, int]) -> dict[str, Any]:
+    """The library clips the boxes of every network but RT-DETR to the picture; the engine clips those too."""
+    ends = {"x1": shape[1], "x2": shape[1], "y1": shape[0], "y2": shape[0]}
+    box = {name: min(max(value, 0.0), ends[name]) for name, value in prediction["box"].items()}
+    return {**prediction, "box": box}
 
 
 class Differences:
@@ -218,6 +230,8 @@ def _apart(one: Mapping[str, Any], two: Mapping[str, Any]) -> float:
 def _overlap_of_outlines(one: Any, two: Any, shape: tuple[int, int]) -> float:
     import cv2
 
+    if np.shape(one) == np.shape(two) and np.abs(np.subtract(one, two)).max() <= MAX_SAME_POINT:
+        return 1.0
     filled = []
     for outline in (one, two):
         mask = np.zeros(shape, np.uint8)

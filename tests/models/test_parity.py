@@ -33,7 +33,9 @@ def test_every_yolo_of_the_catalogue_has_a_figure_that_is_good_enough() -> None:
     for row in {entry.row for entry in CATALOGUE.values() if entry.family == "yolo"}:
         parity = parities[row]
         assert parity.num_compared >= 20, row
-        assert parity.worst_iou is None or parity.worst_iou >= 0.99, row
+        # A random network's smallest mask has some thirty pixels: one of them, and the overlap is 0.97.
+        least = 0.95 if row.endswith("-seg") else 0.99
+        assert parity.worst_iou is None or parity.worst_iou >= least, row
         assert parity.worst_confidence is not None and parity.worst_confidence <= 1e-3, row
 
 

@@ -136,7 +136,7 @@ def is_right(task: str, found: Mapping[str, Any], scene: Scene, index: int) -> b
     if found["label"] != thing.shape:
         return False
     if task == "obb":  # its upright box is around the turned one, not around the shape
-        return share_of_filled(found["corners"], corners(scene, index), shape) >= 0.75
+        return share_of_filled(found["corners"], corners(scene, index), shape) >= 0.6
     if overlap(found["box"], place) < 0.7:
         return False
     if task == "segment":

@@ -178,6 +178,17 @@ _ENTRIES: tuple[CatalogueEntry, ...] = (
         load_at_start=True,
         published_size=320,
     ),
+    CatalogueEntry(
+        "shapes-vqa",
+        "blip",
+        "vqa",
+        "package",
+        "demo/shapes-vqa",
+        "Questions about coloured shapes: a small demo model that ships with the engine.",
+        imgsz=96,
+        load_at_start=True,
+        published_size=96,
+    ),
     *_released(),
     CatalogueEntry(
         "blip-vqa-base",

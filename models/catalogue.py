@@ -45,7 +45,10 @@ class CatalogueEntry:
     """One model by name. `sha256` is the weights file's (`model.safetensors` for BLIP), None if not pinned; `task` is
     None where only the weights know.
 
-    `imgsz` is the square input size in pixels, None for the one stored with the weights.
+    `series` names what differs in size only, with the task's suffix: `yolov8-seg`, for `yolov8n-seg` to `yolov8x-seg`.
+    `published_size` is the side in pixels of the input that the published weights were made for. `task` None: only the
+    weights know. `imgsz` is the square input size in pixels, None for the one stored with the
+    weights. `end2end` chooses between the two heads that some YOLO networks have, None as the library does.
     """
 
     model_id: str
@@ -57,7 +60,15 @@ class CatalogueEntry:
     sha256: str | None = None
     revision: str | None = None
     imgsz: int | None = None
+    end2end: bool | None = None
     load_at_start: bool = False
+    series: str = ""
+    published_size: int | None = None
+
+    @property
+    def row(self) -> str:
+        """Which row of the tables of models it is in: its series, or where it has none its own name."""
+        return self.series or self.model_id
 
     @property
     def factory(self) -> str:
@@ -79,6 +90,7 @@ class CatalogueEntry:
             "sha256": self.sha256,
             "revision": self.revision,
             "imgsz": self.imgsz,
+            "end2end": self.end2end,
         }
 
 
@@ -90,6 +102,7 @@ def operator_entry(
     family: Family = "yolo",
     task: Task | None = None,
     imgsz: int | None = None,
+    end2end: bool | None = None,
 ) -> CatalogueEntry:
     """An entry for the operator's own weights: a `.pt` file, or a folder in Hugging Face layout for BLIP."""
     return CatalogueEntry(
@@ -101,6 +114,7 @@ def operator_entry(
         description=f"The operator's weights {path.name}.",
         sha256=sha256,
         imgsz=imgsz,
+        end2end=end2end,
     )
 
 
@@ -118,6 +132,7 @@ _SUFFIXES: Mapping[Task, str] = {
     "obb": "-obb",
     "classify": "-cls",
 }
+_SIZES: Mapping[Task, int] = {"detect": 640, "segment": 640, "pose": 640, "obb": 1024, "classify": 224}
 _ALL: tuple[Task, ...] = ("detect", "segment", "pose", "obb", "classify")
 _DETECT: tuple[Task, ...] = ("detect",)
 # What stands in the library's list of release assets (`GITHUB_ASSETS_NAMES`); a test compares.
@@ -134,16 +149,21 @@ _FAMILIES: tuple[tuple[str, str, str, tuple[Task, ...]], ...] = (
 )
 
 
-def _yolo(model_id: str, task: Task, description: str) -> CatalogueEntry:
-    return CatalogueEntry(model_id, "yolo", task, "ultralytics", f"{model_id}.pt", description)
-
-
 def _released() -> Iterator[CatalogueEntry]:
     """Every size of every family for every task that the library publishes weights for."""
     for stem, name, sizes, tasks in _FAMILIES:
         for task, size in product(tasks, sizes):
             model_id = stem.format(size) + _SUFFIXES[task]
-            yield _yolo(model_id, task, f"{name} of size {size}, {_PURPOSES[task]}.")
+            yield CatalogueEntry(
+                model_id,
+                "yolo",
+                task,
+                "ultralytics",
+                f"{model_id}.pt",
+                f"{name} of size {size}, {_PURPOSES[task]}.",
+                series=stem.format("").rstrip("-") + _SUFFIXES[task],
+                published_size=_SIZES[task],
+            )
 
 
 _ENTRIES: tuple[CatalogueEntry, ...] = (
@@ -156,6 +176,18 @@ _ENTRIES: tuple[CatalogueEntry, ...] = (
         "Coloured shapes: a small demo detector that ships with the engine.",
         imgsz=320,
         load_at_start=True,
+        published_size=320,
+    ),
+    CatalogueEntry(
+        "shapes-vqa",
+        "blip",
+        "vqa",
+        "package",
+        "demo/shapes-vqa",
+        "Questions about coloured shapes: a small demo model that ships with the engine.",
+        imgsz=96,
+        load_at_start=True,
+        published_size=96,
     ),
     *_released(),
     CatalogueEntry(
@@ -165,6 +197,7 @@ _ENTRIES: tuple[CatalogueEntry, ...] = (
         "hub",
         "Salesforce/blip-vqa-base",
         "BLIP base, answers questions about an image.",
+        published_size=384,
     ),
     CatalogueEntry(
         "blip-image-captioning-base",

@@ -13,7 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from models.errors import UnsafeLoadingError, UnsupportedModelError, WeightsInvalidError
+from models.errors import (
+    UnsafeLoadingError,
+    UnsupportedModelError,
+    WeightsInvalidError,
+    WeightsMismatchError,
+)
 from models.spec import Resize, Task
 
 if TYPE_CHECKING:
@@ -60,26 +65,32 @@ class Checkpoint:
     keypoint_shape: tuple[int, int] = (0, 0)
 
 
-def read_checkpoint(path: Path, imgsz: int | None, end2end: bool = False) -> Checkpoint:
+def read_checkpoint(
+    path: Path, imgsz: int | None, end2end: bool | None = None, task: str | None = None
+) -> Checkpoint:
     """Read `path`; `imgsz` replaces the input size it was trained with and is rounded up to the stride.
 
-    Some networks (YOLOv10, YOLO26) have two heads. As in the library, the one whose overlaps are suppressed is used,
-    unless `end2end` asks for the other (the library's `nms=False`) or the file has only that.
+    Some networks (YOLOv10, YOLO26) have two heads, see `_choose_head` for `end2end`. `task` is what the operator
+    takes the weights for, None if only they know.
 
     Raises UnsafeLoadingError if the library would run code from the file, WeightsInvalidError if the file is
     not a checkpoint or refers to anything but known layers, UnsupportedModelError if it is a model that
-    is not served here.
+    is not served here, WeightsMismatchError if it is not for `task` or lacks the head that `end2end` asks for.
     """
     _require_safe_loading()
-    network, stored = _load(path, end2end)
+    network, stored = _load(path)
     yaml = getattr(network, "yaml", {})
     if yaml.get("channels", NUM_CHANNELS) != NUM_CHANNELS:
         raise UnsupportedModelError(f"{path.name} takes {yaml['channels']} channels, served is RGB")
     try:
         head = network.model[-1]
-        task = _task(head)
+        found = _task(head)
+        if task is not None and found != task:
+            raise WeightsMismatchError(f"{path.name} is for task {found}, the settings say {task}")
+        _choose_head(network, path.name, end2end)
+        network = network.fuse(verbose=False)
         labels = _labels(network.names)
-        num_classes = head.linear.out_features if task == "classify" else head.nc
+        num_classes = head.linear.out_features if found == "classify" else head.nc
         if len(labels) != num_classes:
             raise ValueError(f"{len(labels)} labels for {num_classes} classes")
         stride = max(int(network.stride.max()), 32)  # as the library's predictor does
@@ -87,7 +98,7 @@ def read_checkpoint(path: Path, imgsz: int | None, end2end: bool = False) -> Che
         return Checkpoint(
             network=network,
             head=type(head).__name__,
-            task=task,
+            task=found,
             resize=_resize(network, head, (height, width)),
             labels=labels,
             height=height,
@@ -110,8 +121,8 @@ def _require_safe_loading() -> None:
         )
 
 
-def _load(path: Path, end2end: bool) -> tuple[Any, Mapping[str, Any]]:
-    """The fused network and the arguments it was trained with."""
+def _load(path: Path) -> tuple[Any, Mapping[str, Any]]:
+    """The network and the arguments it was trained with."""
     from ultralytics.nn import tasks
     from ultralytics.utils.checks import check_yolov5u_filename
 
@@ -122,14 +133,33 @@ def _load(path: Path, end2end: bool) -> tuple[Any, Mapping[str, Any]]:
     read: Any = tasks.load_checkpoint
     try:
         network, stored = read(str(path))
-        if getattr(network.model[-1], "one2one_cv2", None) is not None:
-            network.end2end = end2end  # before the other head is dropped
-        return network.fuse(verbose=False), stored.get("train_args") or {}
+        if not isinstance(network, tasks.BaseModel):
+            raise TypeError(f"it holds a {type(network).__name__}, not one of the library's networks")
+        return network, stored.get("train_args") or {}
     except (MemoryError, OSError):
         raise
     except Exception as error:  # foreign bytes can fail in any way there is
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise WeightsInvalidError(f"{path.name} is not a loadable checkpoint: {reason}") from error
+
+
+def _choose_head(network: Any, name: str, end2end: bool | None) -> None:
+    """Before `fuse` drops the other: the head whose overlaps are suppressed, or the end-to-end one.
+
+    None is what the library's `predict` does where nobody says `nms`: it suppresses overlaps (`AutoBackend` is given
+    `end2end=self.args.nms is False`), unless the file holds the end-to-end head alone.
+    """
+    head = network.model[-1]
+    has_end2end = getattr(head, "one2one_cv2", None) is not None
+    if end2end and not has_end2end:
+        raise WeightsMismatchError(f"{name} has no end-to-end head, the settings say end2end = true")
+    if has_end2end and head.cv2 is None:
+        if end2end is False:
+            raise WeightsMismatchError(
+                f"{name} has only an end-to-end head, the settings say end2end = false"
+            )
+    elif has_end2end:
+        network.end2end = bool(end2end)
 
 
 def _task(head: Any) -> Task:

@@ -40,6 +40,13 @@ class UnsupportedModelError(ModelError):
     permanent = True
 
 
+class WeightsMismatchError(ModelError):
+    """The weights are sound, but not what the operator's settings say of them: another task, no such head."""
+
+    code = "weights_mismatch"
+    permanent = True
+
+
 class UnsafeLoadingError(ModelError):
     """The library would unpickle arbitrary code from the weights. Nothing is loaded."""
 

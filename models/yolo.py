@@ -65,14 +65,18 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
     """Load the weights that `config` names on `device` ("cpu", "cuda:0") and run them once.
 
     Keys besides those of models.weights.WeightsSource: `imgsz` (pixels, None for the checkpoint's),
-    `max_batch_size` (default 1), `num_threads` (of torch on the CPU), `end2end` (use the
-    end-to-end head where there are two), `max_detections` (the most that an end-to-end head gives).
-    Raises WeightsUnavailableError, WeightsInvalidError, UnsupportedModelError, UnsafeLoadingError.
+    `max_batch_size` (default 1), `num_threads` (of torch on the CPU), `task` (what the
+    weights must be for), `end2end` (which of two heads), None for the library's choice, `max_detections` (the most
+    that an end-to-end head gives).
+    Raises WeightsUnavailableError, WeightsInvalidError, WeightsMismatchError, UnsupportedModelError,
+    UnsafeLoadingError.
     """
     resolved = resolve(config, progress)
     progress({"stage": "load"})
     _set_num_threads(config.get("num_threads"))
-    checkpoint = read_checkpoint(resolved.path, config.get("imgsz"), bool(config.get("end2end", False)))
+    checkpoint = read_checkpoint(
+        resolved.path, config.get("imgsz"), config.get("end2end"), config.get("task")
+    )
     if checkpoint.end2end:
         _widen_end2end_head(checkpoint, int(config.get("max_detections") or DEFAULT_MAX_DETECTIONS))
     shape = (checkpoint.height, checkpoint.width, 3)

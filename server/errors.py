@@ -84,6 +84,15 @@ KINDS: Mapping[str, Kind] = {
         "the sha256; the log says which file it is.",
         5.0,
     ),
+    "weights_mismatch": Kind(
+        _BUSY,
+        "The weights of {subject} are not what the settings say of them: another task, or no end-to-end head. The "
+        "log says what they are; correct the settings.",
+        5.0,
+    ),
+    "unsupported_model": Kind(
+        _BUSY, "The weights of {subject} are of a kind that is not served. The log says which.", 5.0
+    ),
     "shutting_down": Kind(_BUSY, "The server is stopping.", 5.0),
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer was not ready in time."),
     "internal": Kind(
@@ -127,8 +136,19 @@ class ClientDisconnectedError(Exception):
 
 _FROM_MODEL = {"image_unprocessable", "invalid_parameter", "out_of_memory"}
 """Codes that a model may choose for one entry; any other word is ours to look into."""
-_FROM_LOADING = {"weights_unavailable", "weights_not_stored", "weights_invalid"}
+_FROM_LOADING = {
+    "weights_unavailable",
+    "weights_not_stored",
+    "weights_invalid",
+    "weights_mismatch",
+    "unsupported_model",
+}
 """Codes that a model may choose when it cannot load: an operator can do something about them."""
+
+
+def load_failure(code: str, model_id: str) -> dict[str, str]:
+    """What `GET /models` shows of a load that failed: `code`, and the same message as in a reply."""
+    return {"code": code, "message": from_pool(pool_errors.LoadFailedError(code, ""), model_id).message}
 
 
 def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -> RequestFailedError:

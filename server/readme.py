@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from server.errors import KINDS
+from server.models_table import models_table
 from server.settings_table import settings_table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -18,7 +19,11 @@ def errors_table() -> str:
     return "\n".join(["| status | code | message |", "|---|---|---|", *rows])
 
 
-TABLES: Mapping[str, Callable[[], str]] = {"settings": settings_table, "errors": errors_table}
+TABLES: Mapping[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "errors": errors_table,
+    "models": models_table,
+}
 
 
 def filled(text: str) -> str:

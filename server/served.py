@@ -12,6 +12,7 @@ from typing import Any
 
 from models.spec import Spec
 from pool import LoadFailedError, Pool
+from server.errors import load_failure
 from server.table import Known
 
 FIRST_RETRY_DELAY = 5.0
@@ -137,7 +138,7 @@ class Served:
             "required": self.is_required,
             "progress": snapshot["progress"] if snapshot and self.state == "loading" else None,
             "reloading": self._describe_reload(),
-            "error": {"code": error} if error else None,
+            "error": load_failure(error, self.model_id) if error else None,
             "labels": list(spec.labels) if spec else None,
             "input": {"height": spec.input_height, "width": spec.input_width} if spec else None,
             "device": spec.device if spec else None,

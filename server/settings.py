@@ -69,6 +69,7 @@ class ModelSettings(BaseModel):
     family: Family | None = None
     task: Task | None = None
     imgsz: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
+    end2end: bool | None = None
     replicas: AutoCount | None = None
     load_at_start: bool | None = None
     description: Annotated[str, Field(max_length=300)] = ""
@@ -237,7 +238,7 @@ class Settings(BaseSettings):
     models: Annotated[dict[str, ModelSettings], NoDecode, BeforeValidator(_parse_json)] = Field(
         default_factory=dict,
         description="`[models.NAME]` tables of engine.toml (JSON elsewhere): weights, sha256, family, task, imgsz, "
-        "replicas, load_at_start, description.",
+        "end2end, replicas, load_at_start, description.",
     )
 
     @field_validator("models")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.catalogue import CATALOGUE, CatalogueEntry, operator_entry
-from models.spec import Task
+from models.spec import Family, Task
 from server.settings import ModelSettings, Settings
 from server.settings_load import SettingsError
 
@@ -31,6 +31,11 @@ def known_models(settings: Settings, catalogue: Mapping[str, CatalogueEntry] = C
         f"models.{name}: weights are missing, and the catalogue has no model of this name"
         for name, table in settings.models.items()
         if table.weights is None and name not in catalogue
+    ]
+    problems += [
+        f"models.{name}: end2end chooses a head of a YOLO network; {name} is none"
+        for name, table in settings.models.items()
+        if table.end2end is not None and _family(name, table, catalogue) == "blip"
     ]
     at_start = settings.load_at_start
     problems += [
@@ -68,14 +73,26 @@ def _known(name: str, settings: Settings, catalogue: Mapping[str, CatalogueEntry
     )
 
 
+def _family(name: str, table: ModelSettings, catalogue: Mapping[str, CatalogueEntry]) -> Family:
+    if table.weights is None and name in catalogue:
+        return catalogue[name].family
+    return table.family or ("blip" if table.task in ("vqa", "caption") else "yolo")
+
+
 def _entry(name: str, table: ModelSettings | None, catalogue: Mapping[str, CatalogueEntry]) -> CatalogueEntry:
     if table is None:
         return catalogue[name]
     if table.weights is None:
-        entry = replace(catalogue[name], imgsz=table.imgsz or catalogue[name].imgsz)
-        return replace(entry, sha256=table.sha256) if table.sha256 else entry
-    family = table.family or ("blip" if table.task in ("vqa", "caption") else "yolo")
+        chosen = table.model_dump(include={"task", "imgsz", "end2end", "sha256"}, exclude_none=True)
+        return replace(catalogue[name], **chosen)
+    family = _family(name, table, catalogue)
     entry = operator_entry(
-        name, table.weights, sha256=table.sha256, family=family, task=table.task, imgsz=table.imgsz
+        name,
+        table.weights,
+        sha256=table.sha256,
+        family=family,
+        task=table.task,
+        imgsz=table.imgsz,
+        end2end=table.end2end,
     )
     return replace(entry, description=table.description) if table.description else entry

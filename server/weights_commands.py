@@ -12,6 +12,7 @@ from models.errors import ModelError
 from models.weights import resolve
 from server.download_display import DownloadDisplay, open_display
 from server.launch import factory_config, worker_environment
+from server.models_list import print_models
 from server.settings import Settings
 from server.settings_load import SettingsError
 from server.table import Known, known_models
@@ -67,10 +68,7 @@ def list_models(settings: Settings) -> int:
     known = _known(settings)
     if known is None:
         return 2
-    width = max(map(len, known))
-    for name, model in known.items():
-        when = "at start" if model.loads_at_start else "on demand"
-        print(f"{name:{width}}  {model.task or '?':8}  {when:9}  {model.entry.description}")
+    print_models(settings, known.values())
     return 0
 
 

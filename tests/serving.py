@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 START_TIMEOUT = 120.0
+_DEFAULTS = {"PYTHONUNBUFFERED": "1", "ENGINE_LOAD_AT_START": "shapes-detect"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def start_server(
 ) -> Iterator[RunningServer]:
     """`inference-engine serve` on a free port; killed at the end if it has not ended by then.
 
+    It loads `shapes-detect` only, unless `environment` says otherwise: BLIP's libraries cost every start seconds.
     `wrapper` is a command that ends by becoming (`exec`) the one that follows it.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +58,7 @@ def start_server(
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [*wrapper, sys.executable, "-m", "server", "serve", "--port", "0", *options],
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                env={**os.environ, **_DEFAULTS, **(environment or {})},
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

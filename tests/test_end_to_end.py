@@ -32,7 +32,7 @@ MODEL = "shapes-detect"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    with running_server() as server:
+    with running_server(environment={"ENGINE_LOAD_AT_START": "shapes-detect,shapes-vqa"}) as server:
         yield server
 
 
@@ -91,6 +91,27 @@ def test_a_sample_scene_gets_right_labels_in_right_places(
     assert answer["request_id"] == reply.headers["x-request-id"]
     assert set(answer["timings_ms"]) == {"fetch", "decode", "queue", "infer", "post", "total"}
     assert "infer;dur=" in reply.headers["server-timing"]
+
+
+def test_the_shipped_model_answers_questions_about_a_sample(server: RunningServer) -> None:
+    truth = json.loads((SAMPLES / "sample.json").read_text())["objects"]
+    encoded = (SAMPLES / "sample.jpg").read_bytes()
+    questions = [
+        "how many shapes are there?",
+        *(f"is there a {thing['shape']} in the picture?" for thing in truth),
+    ]
+    body = {"model_id": "shapes-vqa", "image_base64": base64.b64encode(encoded).decode()}
+    alone = [
+        httpx.post(server.url + "/inference", json={**body, "prompt": question}, timeout=60).json()
+        for question in questions
+    ]
+    assert [reply["answer"] for reply in alone] == [str(len(truth)), *["yes"] * len(truth)]
+    assert [reply["vision_cached"] for reply in alone] == [False] + [True] * (len(questions) - 1)
+    together = httpx.post(server.url + "/inference", json={**body, "prompts": questions}, timeout=60).json()
+    assert together["answers"] == [{"prompt": reply["prompt"], "answer": reply["answer"]} for reply in alone]
+    described = httpx.post(server.url + "/inference", json=body, timeout=60).json()
+    assert described["prompt"] == "what is in the picture?"
+    assert any(f"{thing['colour']} {thing['shape']}" in described["answer"] for thing in truth)
 
 
 def oriented(orientation: int) -> bytes:

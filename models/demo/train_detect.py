@@ -63,7 +63,7 @@ AUGMENTATION: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _seal(work: Path) -> None:
+def seal(work: Path) -> None:
     """Settle the library's switches before its first import: no network, its settings in the work folder."""
     os.environ.update(
         YOLO_OFFLINE="true",
@@ -94,7 +94,7 @@ def _train_phase(start: Path, phase: Phase, recipe: Recipe, index: Path, run: Pa
     return run / "weights" / "best.pt"
 
 
-def publish(checkpoint: Path, output: Path) -> int:
+def publish(checkpoint: Path, output: Path, task: str = "detect", size: int = INPUT_SIZE) -> int:
     """Write a training checkpoint as weights to ship: half precision, no optimiser, no path or name of any machine.
 
     The checkpoint is the run's own and is loaded with pickle. Returns the number of parameters.
@@ -104,7 +104,7 @@ def publish(checkpoint: Path, output: Path) -> int:
 
     trained = torch.load(checkpoint, map_location="cpu", weights_only=False)
     model = (trained.get("ema") or trained["model"]).half().eval()
-    model.args = {"task": "detect", "imgsz": INPUT_SIZE}
+    model.args = {"task": task, "imgsz": size}
     model.criterion, model.pt_path = None, output.name
     model.yaml = {key: value for key, value in model.yaml.items() if key != "yaml_file"}
     for parameter in model.parameters():
@@ -141,7 +141,7 @@ def _machine(num_threads: int) -> str:
 
 def train(recipe: Recipe, work: Path, output: Path, num_threads: int) -> Measured:
     """Run the whole recipe inside `work` and write `output`; each phase leaves weights there that can be used."""
-    _seal(work)
+    seal(work)
     started = time.monotonic()
     num_images = {"train": recipe.num_train, "val": recipe.num_val, "test": recipe.num_test}
     seeds = {"train": TRAIN_SEEDS, "val": VAL_SEEDS, "test": TEST_SEEDS}

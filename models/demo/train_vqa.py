@@ -94,14 +94,13 @@ def train(recipe: Recipe, work: Path, folder: Path, num_threads: int) -> Measure
     if checkpoint.is_file():
         training.restore(checkpoint)
     _run(training, held_out, checkpoint, folder)
-    trained = time.monotonic()
     save(training.network, folder)
     small, large = _measure(recipe, folder, device)
     return Measured(
         small, large, ENLARGEMENT, (recipe.num_test, recipe.num_test // 4),
         num_parameters=sum(weight.numel() for weight in training.network.parameters()),
         num_bytes=sum(path.stat().st_size for path in folder.iterdir()),
-        draw_seconds=drawn - started, train_seconds=trained - drawn, machine=_machine(num_threads),
+        draw_seconds=drawn - started, train_seconds=training.seconds, machine=_machine(num_threads),
         versions=f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}",
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ and resumed goes the same way as one that is not.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ class Recipe:
     phases: tuple[Phase, ...] = (
         Phase(1000, 64, 0.02, 0.005, answers=False),
         Phase(1400, 64, 0.02, 0.0002, answers=True),
+        Phase(1500, 64, 0.015, 0.0002, answers=True),
     )
 
 
@@ -186,6 +188,8 @@ class Training:
         mask_cross_attention(self.network)
         self.heads = auxiliary.make_heads().to(device)
         self.phase = self.step = 0
+        self.seconds = 0.0
+        """That the training took, stops not counted."""
         self._start_phase()
 
     def _start_phase(self) -> None:
@@ -214,6 +218,7 @@ class Training:
         """One step. Returns its losses by name."""
         import torch
 
+        started = time.monotonic()
         rate = self._rate()
         batch = draw_batch(self._pictures, self.recipe, self.phase, self.step, self.device)
         parts = step_losses(self.network, self.heads, batch, self.recipe.auxiliary_weight)
@@ -226,10 +231,15 @@ class Training:
         self._adam.step()
         self._muon.step(rate)
         self.step += 1
-        if self.step == self.recipe.phases[self.phase].steps and self.phase + 1 < len(self.recipe.phases):
+        self._go_on()
+        self.seconds += time.monotonic() - started
+        return {name: float(part.detach()) for name, part in parts.items()}
+
+    def _go_on(self) -> None:
+        """To the next phase, if this one is over and there is one."""
+        if self.is_done and self.phase + 1 < len(self.recipe.phases):
             self.phase, self.step = self.phase + 1, 0
             self._start_phase()
-        return {name: float(part.detach()) for name, part in parts.items()}
 
     @property
     def is_done(self) -> bool:
@@ -245,21 +255,22 @@ class Training:
             "heads": self.heads.state_dict(),
             "muon": self._muon.state(),
         }
-        where = {"phase": self.phase, "step": self.step}
+        where = {"phase": self.phase, "step": self.step, "seconds": self.seconds}
         torch.save({**parts, **where, "adam": self._adam.state_dict()}, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
 
     def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote with the same recipe."""
+        """Go on from what `save` wrote with the same recipe, or one whose first phases were the same."""
         import torch
 
         saved = torch.load(path, map_location=self.device, weights_only=True)
-        self.phase, self.step = saved["phase"], saved["step"]
+        self.phase, self.step, self.seconds = saved["phase"], saved["step"], saved["seconds"]
         self._start_phase()
         self.network.load_state_dict(saved["network"])
         self.heads.load_state_dict(saved["heads"])
         self._adam.load_state_dict(saved["adam"])
         self._muon.restore(saved["muon"])
+        self._go_on()
 
 
 def quick_accuracy(network: Any, pictures: Pictures, seed: int, device: str) -> dict[str, float]:

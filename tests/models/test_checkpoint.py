@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from models.checkpoint import read_checkpoint
-from models.errors import UnsafeLoadingError, UnsupportedModelError, WeightsInvalidError
+from models.errors import (
+    UnsafeLoadingError,
+    UnsupportedModelError,
+    WeightsInvalidError,
+    WeightsMismatchError,
+)
 from tests.models.networks import SIZE, save_yolo
 
 
@@ -94,6 +99,26 @@ def test_a_file_without_a_network_is_invalid(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, tmp_path / "tensors.pt")
     with pytest.raises(WeightsInvalidError):
         read_checkpoint(tmp_path / "tensors.pt", None)
+
+
+def test_another_task_than_the_settings_say_is_refused_for_good(weights: Path) -> None:
+    assert read_checkpoint(weights, None, task="detect").task == "detect"
+    with pytest.raises(
+        WeightsMismatchError, match=r"random\.pt is for task detect, the settings say segment"
+    ) as caught:
+        read_checkpoint(weights, None, task="segment")
+    assert (caught.value.code, caught.value.permanent) == ("weights_mismatch", True)
+
+
+def test_a_network_of_another_kind_is_invalid(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"model": torch.nn.Sequential(torch.nn.Linear(2, 2))}, tmp_path / "other.pt")
+    torch.save({"model": {"layer.weight": torch.zeros(3)}}, tmp_path / "state.pt")  # as SAM's files are
+    with pytest.raises(WeightsInvalidError, match="it holds a Sequential, not one of the library's networks"):
+        read_checkpoint(tmp_path / "other.pt", None)
+    with pytest.raises(WeightsInvalidError, match=r"state\.pt is not a loadable checkpoint"):
+        read_checkpoint(tmp_path / "state.pt", None)
 
 
 def test_labels_that_do_not_fit_the_network_are_invalid(tmp_path: Path) -> None:

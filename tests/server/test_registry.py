@@ -84,20 +84,23 @@ async def test_missing_weights_are_said_and_everything_else_goes_on(monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "shown_code"),
     [
         ("weights_invalid", "weights_invalid"),
         ("weights_not_stored", "weights_not_stored"),
-        ("unsupported_model", "model_unavailable"),
+        ("weights_mismatch", "weights_mismatch"),
+        ("unsupported_model", "unsupported_model"),
+        ("unsafe_loading", "model_unavailable"),
     ],
 )
-async def test_why_a_model_cannot_be_loaded_is_told(code: str, told: str) -> None:
+async def test_wrong_weights_are_told_in_the_reply_and_in_the_list(code: str, shown_code: str) -> None:
     async with serving({"bad": {"fail": code, "permanent": True}}) as running:
         answer = await running.infer(IMAGE, "bad")
-        assert (answer.status_code, error_of(answer)) == (503, told)
-        assert "bad" in answer.json()["error"]["message"]
+        assert (answer.status_code, error_of(answer)) == (503, shown_code)
         shown = (await running.client.get("/models/bad")).json()
-        assert (shown["state"], shown["error"]) == ("failed", {"code": code})
+        assert (shown["state"], shown["error"]["code"]) == ("failed", code)
+        assert shown["error"]["message"] == answer.json()["error"]["message"]
+        assert "bad" in shown["error"]["message"]
 
 
 async def test_loading_again_counts_even_before_the_keeper_has_seen_the_failure(

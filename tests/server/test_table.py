@@ -70,12 +70,33 @@ def test_a_table_without_weights_is_about_the_catalogues_model() -> None:
     assert known["yolov8n"].task == "detect"
 
 
+def test_what_the_operator_says_of_weights_goes_to_who_loads_them() -> None:
+    known = known_models(
+        settings(
+            models={
+                "mine": {"weights": "/w/a.pt", "end2end": True, "task": "pose"},
+                "yolo26n": {"end2end": False, "task": "segment"},
+                "plain": {"weights": "/w/b.pt"},
+            }
+        )
+    )
+    for name, expected in (
+        ("mine", ("pose", True)),
+        ("yolo26n", ("segment", False)),
+        ("plain", (None, None)),
+    ):
+        config = known[name].entry.to_config()
+        assert (config["task"], config["end2end"]) == expected
+
+
 def test_an_operators_weights_may_take_a_catalogues_name() -> None:
     known = known_models(settings(models={"yolov8n": {"weights": Path("/w/n.pt")}}))
     assert known["yolov8n"].entry.source == "file"
 
 
 @pytest.mark.parametrize(("fields", "part"), [
+    ({"models": {"mine": {"weights": "/w", "task": "vqa", "end2end": True}}}, "models.mine: end2end"),
+    ({"models": {"blip-vqa-base": {"end2end": False}}}, "models.blip-vqa-base: end2end"),
     ({"models": {"mine": {}}}, "models.mine: weights are missing"), ({"load_at_start": ("nope",)}, "no model 'nope'"),
     ({"load_at_start": ("yolov8n", "yolov8s"), "max_loaded_models": 1}, "max_loaded_models = 1: 2 models"),
 ])  # fmt: skip

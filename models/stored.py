@@ -1,0 +1,39 @@
+"""What of a model's weights lies on this machine, without fetching or reading them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models import hub
+from models.weights import PACKAGE, WeightsSource
+
+
+def stored_bytes(config: Mapping[str, Any]) -> int | None:
+    """Bytes of the weights that a factory's config names, None if they are not (wholly) here."""
+    source = WeightsSource.from_config(config)
+    path = _place(source)
+    if path is None:
+        return None
+    try:
+        return sum(file.stat().st_size for file in _files(path))
+    except OSError:  # not there, or not readable: for a list both are the same
+        return None
+
+
+def _place(source: WeightsSource) -> Path | None:
+    match source.source:
+        case "hub":
+            return hub.cached(hub.Repository(source.weights, source.revision, source.cache_dir))
+        case "ultralytics":
+            return None if source.cache_dir is None else source.cache_dir / source.weights
+        case "package":
+            return PACKAGE / source.weights
+        case _:
+            return Path(source.weights).expanduser()
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or those of a folder; the hub's cache has links to them."""
+    return [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]

@@ -13,7 +13,7 @@ import pytest
 from pool import Limits, LoadFailedError
 from server.recovery import Recovery
 from tests.server.conftest import error_of, serving, until
-from tests.server.images import png
+from tests.server.test_reload import IMAGE
 
 LIMITS = Limits(breaker_failures=3, breaker_retry=30.0)
 
@@ -63,11 +63,11 @@ async def test_a_crash_loop_is_refused_at_once_shown_and_disturbs_no_other_model
     async with serving(models, limits=LIMITS, wait=False) as running:
         served = running.engine.registry.models["dies"]
         await until(lambda: served.state == "crash_looping")
-        reply = await running.infer(png(), "dies")
+        reply = await running.infer(IMAGE, "dies")
         assert (reply.status_code, error_of(reply)) == (503, "model_unavailable")
         assert 1 <= int(reply.headers["retry-after"]) <= 30
         await until(lambda: running.engine.registry.models["echo"].is_ready)
-        assert (await running.infer(png())).status_code == 200
+        assert (await running.infer(IMAGE)).status_code == 200
         health = await running.client.get("/healthz")
         assert (health.status_code, health.json()["status"]) == (503, "unavailable")
         assert health.json()["models"]["dies"]["state"] == "crash_looping"

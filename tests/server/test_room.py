@@ -41,7 +41,10 @@ class FakePool(Pool):
     def __init__(self, num_replicas: int = 1) -> None:
         self.name = "fake"
         self.fakes = [FakeReplica() for _ in range(num_replicas)]
-        self.replicas = tuple(self.fakes)  # type: ignore[arg-type]
+
+    @property
+    def replicas(self) -> Any:
+        return self.fakes
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,10 @@ class WorkerProcess:
         self._settle(code)
 
     def _on_death(self) -> None:
+        with contextlib.suppress(
+            ChildProcessError
+        ):  # the forkserver's to reap, unless it died and we are process 1
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         self._close()
         # the exit code follows from the forkserver; if that one is dead as well there is none to come
         patience = 0.0 if self._is_orphan else 1.0

@@ -147,6 +147,7 @@ class Served:
             "queue_length": snapshot["queue_length"] if snapshot else 0,
             "slots": snapshot["slots"] if snapshot else {"total": 0, "free": 0},
             "replicas": snapshot["replicas"] if snapshot else [],
+            "counters": snapshot["counters"] if snapshot else {},
         }
 
     def _describe_reload(self) -> dict[str, Any] | None:

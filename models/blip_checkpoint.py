@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from models.errors import UnsupportedModelError, WeightsInvalidError
+from models.errors import UnsupportedModelError, WeightsInvalidError, WeightsMismatchError
 from models.normalisation import Normalisation
 from models.spec import Task
 
@@ -37,16 +37,16 @@ class BlipCheckpoint:
 def read_blip(folder: Path, task: Task | None = None) -> BlipCheckpoint:
     """Read `folder`; `task` is what the operator says it is for, None to take what it is.
 
-    Raises UnsupportedModelError if it is another network, one for another task, or wants images of another size than
-    its network takes; WeightsInvalidError if it is damaged or lacks something.
+    Raises WeightsMismatchError if it is for another task; UnsupportedModelError if it is another network or wants
+    images of another size than its network takes; WeightsInvalidError if it is damaged or lacks something.
     """
     try:
         found = _task(folder, json.loads((folder / "config.json").read_text("utf-8")))
         if task not in (None, found):
-            raise UnsupportedModelError(f"{folder} holds a network for {found}, but the settings say {task}")
+            raise WeightsMismatchError(f"{folder} holds a network for {found}, but the settings say {task}")
         network, report = _read_network(folder, found)
         tokenizer = _read_tokenizer(folder)
-    except (MemoryError, UnsupportedModelError):
+    except (MemoryError, UnsupportedModelError, WeightsMismatchError):
         raise
     except Exception as error:  # foreign bytes can fail in any way there is
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -130,9 +130,9 @@ def test_many_questions_about_one_picture_are_answered_in_order_and_the_picture_
 
 def test_a_folder_for_another_task_than_the_operator_says_is_refused(server: RunningServer) -> None:
     reply = as_raw(server.url + "/inference", photo("bus.jpg"), model_id="wrong", prompt="a")
-    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "model_unavailable")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "weights_mismatch")
     wait_for_state(server, "wrong", "failed")
-    assert server.get("/models/wrong")["error"]["code"] == "unsupported_model"
+    assert server.get("/models/wrong")["error"]["code"] == "weights_mismatch"
     assert "holds a network for caption, but the settings say vqa" in server.log.read_text()
 
 

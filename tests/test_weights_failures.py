@@ -198,7 +198,7 @@ def test_what_does_not_pass_has_a_code_a_remedy_and_a_time_to_try_again(answered
     assert model in error["message"]
     assert_says_nothing_of_the_machine(answered, reply.text)
     shown = answered.model(model)
-    assert (shown["state"], shown["error"]) == ("failed", {"code": BAD[model]})
+    assert (shown["state"], shown["error"]["code"]) == ("failed", BAD[model])
     assert_says_nothing_of_the_machine(answered, str(shown))
 
 

@@ -9,7 +9,7 @@ import pytest
 from models.answers import no_progress
 from models.blip import load
 from models.blip_checkpoint import read_blip
-from models.errors import UnsupportedModelError, WeightsInvalidError
+from models.errors import UnsupportedModelError, WeightsInvalidError, WeightsMismatchError
 from tests.models.blip_folder import IMAGE_SIZE, save_blip
 from tests.models.blip_library import answers, config, pictures, row
 
@@ -108,7 +108,7 @@ def test_the_folder_tells_the_task(folder: Path, tmp_path: Path) -> None:
     assert [read_blip(folder, "vqa").task, read_blip(captions, "caption").task] == ["vqa", "caption"]
     for wrong, message in ((folder, "for vqa.*say caption"), (captions, "for caption.*say vqa")):
         task = "caption" if wrong is folder else "vqa"
-        with pytest.raises(UnsupportedModelError, match=message) as caught:
+        with pytest.raises(WeightsMismatchError, match=message) as caught:
             load(config(wrong, task=task), "cpu", no_progress)
         assert caught.value.permanent
 

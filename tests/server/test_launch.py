@@ -9,7 +9,7 @@ import pytest
 
 from models.catalogue import CATALOGUE
 from server.devices import NoSuchDeviceError
-from server.launch import Launching, cache_folder, factory_config, worker_environment
+from server.launch import Launching, _private_folder, cache_folder, factory_config, worker_environment
 from server.settings import Settings
 from server.table import known_models
 
@@ -93,7 +93,7 @@ def test_without_a_home_the_hubs_library_writes_below_the_folder_for_temporary_f
     assert "HF_HOME" not in worker_environment(settings(hf_home="/h"))
 
 
-def test_a_temporary_folder_that_others_can_write_to_is_not_used(
+def test_a_private_folder_that_others_can_write_to_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", "/proc/nonexistent")
@@ -101,6 +101,7 @@ def test_a_temporary_folder_that_others_can_write_to_is_not_used(
     planted = tmp_path / f"ultralytics-{os.getuid()}"
     planted.mkdir()
     planted.chmod(0o777)
+    _private_folder.cache_clear()
     folder = Path(worker_environment(settings())["YOLO_CONFIG_DIR"])
     assert folder != planted and folder.stat().st_mode & 0o077 == 0
 

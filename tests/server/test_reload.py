@@ -126,7 +126,7 @@ async def test_the_new_pool_begins_with_the_rate_of_the_old_one() -> None:
     [
         ({"fail": "weights_unavailable"}, "weights_unavailable", "pull"),
         ({"fail": "weights_invalid", "permanent": True}, "weights_invalid", "sha256"),
-        ({"fail": "unsupported_model", "permanent": True}, "model_unavailable", "(unsupported_model)"),
+        ({"fail": "unsupported_model", "permanent": True}, "unsupported_model", "kind that is not served"),
         ({"dies": True}, "model_unavailable", "(load_failed)"),
     ],
 )

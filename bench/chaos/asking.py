@@ -34,7 +34,7 @@ class Clients:
                 await self.ask(next(self._numbers), time.monotonic())
 
         await asyncio.gather(*(client() for _ in range(num_clients)))
-        self._hang_up()
+        self.hang_up()
 
     async def open_loop(self, rate: float, until: float, seed: int = 0) -> None:
         """Poisson arrivals at `rate` per second, whatever the answers; returns once all are answered."""
@@ -49,7 +49,7 @@ class Clients:
             task.add_done_callback(running.discard)
             due += generator.expovariate(rate)
         await asyncio.gather(*running)
-        self._hang_up()
+        self.hang_up()
 
     async def ask(self, number: int, due: float) -> None:
         """One question on an idle connection, or on a new one."""
@@ -76,7 +76,8 @@ class Clients:
         else:
             self._idle.append(connection)
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """Close all connections."""
         while self._idle:
             connection = self._idle.pop()
             self.journal.num_unasked += connection.num_unasked

@@ -6,7 +6,6 @@ Written by the injector and, for orders and poison, by the worker itself at the 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +40,7 @@ def give_order(folder: Path, pid: int, order: dict[str, Any]) -> None:
     """Let the worker `pid` obey with its next batch."""
     draft = folder / f"draft-{pid}"
     draft.write_text(json.dumps(order))
-    os.replace(draft, order_path(folder, pid))
+    draft.replace(order_path(folder, pid))
 
 
 def running_path(folder: Path, pid: int) -> Path:

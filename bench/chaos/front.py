@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -92,10 +92,16 @@ class FakeEngine(Engine):
         )
 
 
+def _known(name: str, config: Mapping[str, Any]) -> Known:
+    entry = CatalogueEntry(name, "yolo", "detect", "file", "none", "A fake.")
+    starts = config.get("loads_at_start", True)
+    return Known(entry, is_listed=True, loads_at_start=starts, replicas="auto", task="detect")
+
+
 class Leaks:
     """A bug on purpose: keeps a reference to every request."""
 
-    kept: list[Scope] = []  # noqa: RUF012  that is the bug
+    kept: ClassVar[list[Scope]] = []
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

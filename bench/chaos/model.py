@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.chaos.faultlog import FaultLog, order_path, running_path
 from bench.chaos.pictures import is_poison
@@ -42,7 +42,7 @@ class ChaosModel:
     Before each batch it writes down what it is about to run, so that whoever kills it can read what was hit.
     """
 
-    canary = {"is_canary": True}
+    canary: ClassVar[dict[str, Any]] = {"is_canary": True}
 
     def __init__(self, config: Mapping[str, Any], device: str) -> None:
         side = config["side"]

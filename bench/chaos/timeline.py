@@ -26,32 +26,43 @@ class Change:
     pid: int | None
 
 
+@dataclass(frozen=True)
+class Recovery:
+    """Seconds from a kill to the moment at which the replica served again, and those of them for loading the model."""
+
+    seconds: float
+    load_seconds: float
+
+
 @dataclass
 class Timeline:
     """One model's."""
 
     changes: list[Change] = field(default_factory=list)
-    load_seconds: list[float] = field(default_factory=list)
+    loads: list[tuple[float, int, float]] = field(default_factory=list)
+    """Moment, replica and the seconds that its model took to load."""
     deaths: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     """Lines of the access log per request id."""
 
-    def recoveries(self, killed: Sequence[tuple[str, int, float]]) -> list[float]:
-        """Seconds from each kill to the moment at which the replica served again, with whatever worker."""
-        seconds = []
-        for _, pid, at in killed:
-            deaths = [c for c in self.changes if c.after == "dead" and c.pid == pid and c.time >= at - 0.05]
-            if not deaths:
-                continue
-            ready = (
-                c.time
-                for c in self.changes
-                if c.index == deaths[0].index and c.after == "ready" and c.before == "starting"
-                and c.time > deaths[0].time
-            )  # fmt: skip
-            if (moment := next(ready, None)) is not None:
-                seconds.append(moment - at)
-        return seconds
+    def recoveries(self, killed: Sequence[tuple[str, int, float]]) -> list[Recovery]:
+        """Of every kill after which the replica served again before it was hit another time."""
+        found = (self._recovery(pid, at) for _, pid, at in killed)
+        return [recovery for recovery in found if recovery is not None]
+
+    def _recovery(self, pid: int, killed_at: float) -> Recovery | None:
+        later = iter(self.changes)
+        death = next(
+            (c for c in later if c.after == "dead" and c.pid == pid and c.time > killed_at - 0.05), None
+        )
+        if death is None:
+            return None
+        mine = (c for c in later if c.index == death.index and c.after in ("ready", "dead"))
+        ready = next(mine, None)
+        if ready is None or ready.after == "dead":
+            return None
+        loads = [s for at, index, s in self.loads if index == death.index and death.time <= at <= ready.time]
+        return Recovery(ready.time - killed_at, loads[-1]) if loads else None
 
     def gaps(self) -> list[tuple[float, float]]:
         """Spans, in `time.time` seconds, in which no replica served."""
@@ -85,7 +96,8 @@ def _note(timeline: Timeline, line: dict[str, Any]) -> None:
         moment = datetime.fromisoformat(line["timestamp"]).timestamp()
         index, before, after = found.groups()
         timeline.changes.append(Change(moment, int(index), before, after, line.get("pid")))
-    elif _LOADED.fullmatch(event):
-        timeline.load_seconds.append(line["load_seconds"])
+    elif found := _LOADED.fullmatch(event):
+        moment = datetime.fromisoformat(line["timestamp"]).timestamp()
+        timeline.loads.append((moment, int(found.group(1)), line["load_seconds"]))
     elif ": worker ended: " in event:
         timeline.deaths[event.rpartition(": ")[2]] += 1

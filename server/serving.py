@@ -13,6 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from server.app import create_app
+from server.connection import Connection
 from server.devices import NoSuchDeviceError
 from server.engine import Engine
 from server.leaving import Leaving
@@ -47,7 +48,7 @@ def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -46,16 +46,7 @@ class FakeEngine(Engine):
     def __init__(self, settings: Settings, plan: Plan) -> None:
         self._plan = plan
         self.launchers = {name: Launcher(preload=["bench.chaos.model"]) for name in plan.models}
-        known = {
-            name: Known(
-                CatalogueEntry(name, "yolo", "detect", "file", "none", "A fake."),
-                True,
-                True,
-                "auto",
-                "detect",
-            )
-            for name in plan.models
-        }
+        known = {name: _known(name, config) for name, config in plan.models.items()}
         super().__init__(settings, known, self._make_pool)
 
     def _make_pool(self, known: Known) -> Pool:

@@ -15,6 +15,8 @@ from bench.client import build_post
 _BAD = 1 / 3
 """Of those that are not aborted: 30 % of all where a tenth is."""
 
+_IDAT = b"\0\0\x10\0IDAT"
+
 BAD_KINDS = {
     "noise": (422, "image_undecodable"),
     "truncated": (422, "image_undecodable"),
@@ -61,11 +63,11 @@ class Mixture:
             case "noise":
                 body = b"?" + choice.randbytes(2000)
             case "truncated":
-                body = _png_head(32, 32) + b"\0\0\x10\0IDAT" + choice.randbytes(64)
+                body = _png_head(32, 32) + _IDAT + choice.randbytes(64)
             case "tiff":
                 body = b"II*\0" + choice.randbytes(200)
             case "huge":
-                body = _png_head(50_000, 50_000)
+                body = _png_head(50_000, 50_000) + _IDAT
             case "text":
                 content_type, body = "text/plain", b"a picture"
             case "unknown_model":

@@ -74,9 +74,9 @@ def mixed(seconds: float, interval: float, calm_seconds: float = 10.0) -> dict[s
         assert stage.folder is not None
         faults = FaultLog(stage.folder).read()
     condemned = [
-        {"request": asked.request_id, "hit_by": [f"{f['fault']} of {f['pid']}" for f in faults if asked.key in f["hit"]]}
+        {"request": asked.request_id, "hit_by": [fault for fault in faults if asked.key in fault["hit"]]}
         for asked in storm.busy.with_status(422)
-    ]  # fmt: skip
+    ]
     return {
         "checks": [
             *_basic_checks(storm),

@@ -55,15 +55,16 @@ class Clients:
         """One question on an idle connection, or on a new one."""
         request_id = f"{self._name}-{number}"
         question = self._source.question(number, request_id)
-        sent_at, reply = time.monotonic(), None
+        sent_at, reply, connection = time.monotonic(), None, None
         try:
             connection = self._idle.pop() if self._idle else await connect(self._url)
             sent_at = time.monotonic()
             async with asyncio.timeout(PATIENCE):
                 reply = await connection.send(question.request)
             self._put_back(connection, reply)
-        except (OSError, TimeoutError):
-            pass  # the journal says that it was lost
+        except (OSError, TimeoutError):  # the journal says that it was lost
+            if connection is not None:
+                connection.close()
         outcome = LOST if reply is None else judge(question, reply, request_id)
         status = 0 if reply is None else reply.status
         asked = Asked(question.key, request_id, due, sent_at, time.monotonic(), status, outcome)

@@ -16,7 +16,10 @@ from bench.chaos.journal import RIGHT, Journal
 from bench.chaos.runs.storm import after
 from bench.chaos.stage import Stage, fake_stage
 
-_MODELS = {"fake": {"seconds": 0.02}, "loops": {"dies_loading": True, "loads_at_start": False}}
+_MODELS: dict[str, dict[str, Any]] = {
+    "fake": {"seconds": 0.02},
+    "loops": {"dies_loading": True, "loads_at_start": False},
+}
 _BREAKER_FAILURES = 5
 _OPEN_TIMEOUT = 60.0
 _MAX_CPU = 0.05

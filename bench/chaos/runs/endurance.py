@@ -56,7 +56,7 @@ def endurance(num_requests: int, num_clients: int = 32, *, leaks: bool = False) 
         "kinds": dict(sorted(crowd.mixture.kinds.items())),
         "aborted": dict(crowd.aborted),
         "growth_bytes_per_request": growth.value,
-        "resident_bytes": [crowd.sizes[0], crowd.sizes[-1]],
+        "resident_bytes": {"after_requests": crowd.counts[::20], "bytes": crowd.sizes[::20]},
     }
 
 

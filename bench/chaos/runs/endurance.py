@@ -21,8 +21,8 @@ from bench.chaos.slope import Slope, slope
 from bench.chaos.stage import SIDE, Stage, fake_stage
 
 _ABORTED = 0.1
-_WARM_UP = 0.25
-"""Share of the requests before memory is looked at: caches fill, the allocator finds its size."""
+_WARM_UP = 0.5
+"""Share of the requests before memory is looked at: the allocator needs some 20,000 to find its size."""
 _NUM_SAMPLES = 400
 
 

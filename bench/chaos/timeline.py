@@ -44,6 +44,8 @@ class Timeline:
     deaths: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     """Lines of the access log per request id."""
+    refusals: list[float] = field(default_factory=list)
+    """Seconds that the server itself took to say no because a queue was full."""
 
     def recoveries(self, killed: Sequence[tuple[str, int, float]]) -> list[Recovery]:
         """Of every kill after which the replica served again before it was hit another time."""
@@ -92,6 +94,8 @@ def _note(timeline: Timeline, line: dict[str, Any]) -> None:
     event = line.get("event", "")
     if event == "request":
         timeline.answers[line["request_id"]] += 1
+        if line.get("error_code") == "queue_full":
+            timeline.refusals.append(line["duration_ms"] / 1000)
     elif found := _CHANGE.fullmatch(event):
         moment = datetime.fromisoformat(line["timestamp"]).timestamp()
         index, before, after = found.groups()

@@ -42,12 +42,12 @@ def overload(seconds: float, peak_seconds: float, *, real: bool) -> dict[str, An
         before = census.take(stage.server, [stage.model])
         peak, journal, started, recovery = uvloop.run(_play(stage, seconds, peak_seconds))
         after_it = census.settled(stage.server, [stage.model], before)
-        answers = timeline.read(stage.server.log).answers
+        told = timeline.read(stage.server.log)
     refused = [asked for asked in journal.asked if asked.outcome == "queue_full"]
     goodput = _per_second(journal, started, seconds)
     accepted = journal.latencies()
     refusals = percentiles([asked.latency for asked in refused])
-    harmless = [check for check in nobody_harmed(journal, answers) if check.name != "5xx"]
+    harmless = [check for check in nobody_harmed(journal, told.answers) if check.name != "5xx"]
     others = sum(asked.outcome not in (RIGHT, "queue_full") for asked in journal.asked)
     return {
         "checks": [
@@ -72,6 +72,7 @@ def overload(seconds: float, peak_seconds: float, *, real: bool) -> dict[str, An
         "latency_seconds": accepted,
         "refusal_seconds": refusals,
         "refusal_seconds_from_due": percentiles([asked.done_at - asked.due for asked in refused]),
+        "refusal_seconds_inside_the_server": percentiles(told.refusals),
         "recovery_seconds": recovery,
     }
 

@@ -229,6 +229,7 @@ class Supervisor:
             return
         if self._opening is not None:
             raise ProtocolError("ready twice")
+        log.info("replica %d: loaded", self.replica.index, extra={"load_seconds": ready.load_seconds})
         self._opening = asyncio.create_task(self._open(ready))
         self._opening.add_done_callback(self._on_opened)
 

@@ -6,11 +6,14 @@ import asyncio
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from server.app import create_app
+from server.connection import Connection
 from server.devices import NoSuchDeviceError
 from server.engine import Engine
 from server.leaving import Leaving
@@ -29,12 +32,12 @@ EXIT_UNAVAILABLE = 75
 SAMPLE = Path("models/demo/samples/sample.jpg")
 
 
-def serve(settings: Settings) -> int:
-    """Run until a signal; the exit code."""
+def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create_app) -> int:
+    """Run until a signal; the exit code. `make_app` replaces what is served, for tests and benches."""
     configure_log(settings.log_format, settings.log_level)
     try:
-        engine = Engine(settings)
-        app = create_app(settings, engine)
+        app = make_app(settings)
+        engine: Engine = app.state.engine
     except (SettingsError, NoSuchDeviceError) as error:
         print(f"inference-engine: {error}", file=sys.stderr)
         return EXIT_CONFIG
@@ -47,7 +50,7 @@ def serve(settings: Settings) -> int:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -267,7 +267,8 @@ class Supervisor:
         self._arm_timer(self._recipe.limits.first_batch_timeout, "canary_hang")
 
     def _on_examined(self, done: Done) -> None:
-        self._disarm_timer()
+        if self.replica.state is not State.DRAINING:  # then the timer is the one that ends the drain
+            self._disarm_timer()
         payload = self.replica.examined(done)
         is_fresh = self.replica.state is State.STARTING
         if not self._oversight.answer.check(payload, is_fresh=is_fresh):

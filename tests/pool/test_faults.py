@@ -222,3 +222,12 @@ async def test_what_killed_its_workers_kills_none_when_it_comes_again(make_pool:
     with pytest.raises(EntryFailedError):
         await ask(pool, 1, do="segfault")
     assert pool.replicas[0].num_deaths == deaths + 2, "it is held for a while only"
+
+
+async def test_a_worker_that_does_not_end_after_its_canary_is_killed(make_pool: MakePool) -> None:
+    limits = Limits(canary_interval=0.2, stop_timeout=0.5)
+    pool = await make_pool(factory=FAULTY, limits=limits, seconds=0.3, stuck_at_exit=True)
+    await until(lambda: pool.replicas[0].examination is not None)
+    async with asyncio.timeout(20):
+        await pool.stop()
+    assert pool.counters["deaths_stop_timeout"] == 1

@@ -229,6 +229,7 @@ class Supervisor:
             return
         if self._opening is not None:
             raise ProtocolError("ready twice")
+        self._disarm_timer()  # the rest is ours to do
         self._opening = asyncio.create_task(self._open(ready))
         self._opening.add_done_callback(self._on_opened)
 
@@ -246,7 +247,6 @@ class Supervisor:
             return
         assert self._channel is not None
         self._channel.send(Slab(slab.num_slots, list(slab.slot_shape)), slab.descriptor)
-        self._disarm_timer()
         self._canary = ready.canary
         if ready.canary is None:
             self._serve()
@@ -325,7 +325,15 @@ class Supervisor:
             self._arm_timer(batch.started_at + batch.timeout - time.monotonic(), "hang")
 
     def _arm_timer(self, seconds: float, reason: str) -> None:
-        self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), self.kill, reason)
+        self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), self._on_time_up, reason)
+
+    def _on_time_up(self, reason: str) -> None:
+        """The loop may be the one that is late: what the worker has said by now counts first."""
+        timer = self._timer
+        if self._channel is not None:
+            self._channel.drain()
+        if self._timer is timer:
+            self.kill(reason)
 
     def _disarm_timer(self) -> None:
         if self._timer is not None:

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from pool import EntryFailedError, Launcher, Limits, Placement, Pool
+from pool import pool as pool_module
 from pool.channel import Channel
 from pool.replica import State
+from pool.slab import Slab
 from tests.pool.conftest import MakePool, ask, picture, soon, until
 from tests.pool.fakes import _GARBAGE
 
@@ -166,3 +168,25 @@ async def test_a_forkserver_that_does_not_answer_is_timed_and_does_not_hold_up_a
         await asyncio.gather(pool.stop(), pool.stop())
     assert pool.state == "stopped"
     launcher.close()
+
+
+async def test_a_worker_is_not_blamed_for_a_front_that_was_late(make_pool: MakePool) -> None:
+    pool = await make_pool(limits=Limits(min_batch_timeout=0.4))
+    await ask(pool, do="large", size=2_000_000)
+    running = asyncio.create_task(ask(pool, do="large", size=2_000_000))
+    await until(lambda: bool(pool.replicas[0].in_flight))
+    time.sleep(1.0)  # noqa: ASYNC251  the loop stands still
+    assert (await running).num_replays == 0
+    assert pool.replicas[0].num_deaths == 0
+
+
+async def test_the_time_to_start_does_not_count_the_allocation_of_the_slab(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(num_slots: int, slot_shape: list[int]) -> Slab:
+        time.sleep(1.5)
+        return Slab(num_slots, slot_shape)
+
+    monkeypatch.setattr(pool_module, "Slab", slow)
+    pool = await make_pool(limits=Limits(start_timeout=1.0))
+    assert pool.replicas[0].num_deaths == 0

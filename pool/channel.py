@@ -87,7 +87,7 @@ class Channel:
         return self._is_reading
 
     def drain(self) -> None:
-        """Deliver every complete message that the worker has sent by now; a frame cut by its death is dropped."""
+        """Deliver every complete message the dead worker had sent; a cut frame is dropped."""
         while self._is_reading and self._read_once():
             pass
 

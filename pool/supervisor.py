@@ -30,6 +30,8 @@ from pool.slab import Slab as SharedSlab
 log = logging.getLogger(__name__)
 
 _MAX_DOUBLINGS = 4
+_MAX_LATENESS = 0.1
+"""Seconds by which a timer may come late without anybody being suspected of having stood still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,14 +327,17 @@ class Supervisor:
             self._arm_timer(batch.started_at + batch.timeout - time.monotonic(), "hang")
 
     def _arm_timer(self, seconds: float, reason: str) -> None:
-        self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), self._on_time_up, reason)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(seconds, 0.0), self._on_time_up, reason)
 
     def _on_time_up(self, reason: str) -> None:
-        """The loop may be the one that is late: what the worker has said by now counts first."""
-        timer = self._timer
-        if self._channel is not None:
-            self._channel.drain()
-        if self._timer is timer:
+        """Kill, unless it is the loop that is late: then the worker's answer may lie there, so it gets that time too."""
+        assert self._timer is not None
+        loop = asyncio.get_running_loop()
+        late = loop.time() - self._timer.when()
+        if late > _MAX_LATENESS:
+            self._timer = loop.call_later(late, self.kill, reason)
+        else:
             self.kill(reason)
 
     def _disarm_timer(self) -> None:

@@ -231,3 +231,12 @@ async def test_a_worker_that_does_not_end_after_its_canary_is_killed(make_pool: 
     async with asyncio.timeout(20):
         await pool.stop()
     assert pool.counters["deaths_stop_timeout"] == 1
+
+
+async def test_the_first_batch_of_a_fresh_worker_has_the_time_that_the_first_one_took(make_pool: MakePool) -> None:
+    pool = await make_pool(factory=FAULTY, limits=Limits(min_batch_timeout=0.3), first_seconds=0.8)
+    for _ in range(80):  # after which a fast batch is all that is remembered
+        await ask(pool)
+    os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
+    assert json.loads((await ask(pool, 1)).payload)["crc"] == crc(1)
+    assert pool.counters["deaths_hang"] == 0

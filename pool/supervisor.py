@@ -302,13 +302,13 @@ class Supervisor:
         self._checkup.note_activity()
         if self.replica.is_serving:  # while it drains the timer is the one that ends the drain
             self._disarm_timer()
-            self._look_after(done)
+            self._look_after(batch, done)
             self.watch()
         self._listener.on_done(self.replica, batch)
 
-    def _look_after(self, done: Done) -> None:
-        """What a batch tells of the worker's own condition."""
-        if done.max_rows and self._checkup.note_shortage():
+    def _look_after(self, batch: RunningBatch, done: Done) -> None:
+        """What a batch tells of the worker's own condition; trying whether more fits now is not held against it."""
+        if done.max_rows and not batch.is_trial and self._checkup.note_shortage():
             self.restart("out of memory too often")
             return
         if done.is_shaken and self._canary is not None:

@@ -240,3 +240,19 @@ async def test_the_first_batch_of_a_fresh_worker_has_the_time_that_the_first_one
     os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
     assert json.loads((await ask(pool, 1)).payload)["crc"] == crc(1)
     assert pool.counters["deaths_hang"] == 0
+
+
+async def test_a_worker_stays_that_runs_out_of_memory_only_where_more_is_tried(make_pool: MakePool) -> None:
+    pool = await make_pool(factory=FAULTY, fits=3)
+    for num_fitting in (64, 64, 128, 256):
+        assert_right(await ask_all(pool, [None] * 17))
+        assert pool.replicas[0].max_rows == 2
+        await ask_all_in_turn(pool, num_fitting)
+    assert pool.replicas[0].max_rows == 4
+    assert pool.counters["deaths_stopped"] == 0
+
+
+async def ask_all_in_turn(pool: Pool, num_requests: int) -> None:
+    """One at a time, so that none shares a batch."""
+    for _ in range(num_requests):
+        await ask(pool)

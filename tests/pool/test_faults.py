@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pool import EntryFailedError, Limits, Placement, Pool, Result
+from pool import DeadlineExceededError, EntryFailedError, Limits, Placement, Pool, Result
 from pool.replica import State
 from tests.pool.conftest import MakePool, ask, soon, until
 from tests.pool.test_pool import crc
@@ -256,3 +256,14 @@ async def ask_all_in_turn(pool: Pool, num_requests: int) -> None:
     """One at a time, so that none shares a batch."""
     for _ in range(num_requests):
         await ask(pool)
+
+
+async def test_what_hangs_for_longer_than_its_client_waits_is_known_when_it_comes_again(make_pool: MakePool) -> None:
+    pool = await make_pool(limits=Limits(min_batch_timeout=0.4))
+    await ask(pool)
+    with pytest.raises(DeadlineExceededError):
+        await ask(pool, 1, do="hang", deadline=soon(0.8))
+    await until(lambda: pool.counters["deaths_hang"] == 2)
+    with pytest.raises(EntryFailedError):
+        await ask(pool, 1, do="hang")
+    assert pool.counters["deaths_hang"] == 2

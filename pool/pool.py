@@ -188,10 +188,12 @@ class Pool:
 
     def _on_supervisor_end(self, task: asyncio.Task[None]) -> None:
         """A supervisor's exception is a bug of ours: say so loudly instead of serving on with a hole."""
-        del self._tasks[task]
+        replica = self._tasks.pop(task).replica
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("supervisor of %s failed", self.name, exc_info=error)
             self._error = LoadFailedError("internal", "a supervisor failed")
+            if replica.state is State.DEAD:  # nobody is left to start another worker
+                replica.become(State.STOPPED)
         if self._error is not None and self.state == "failed":
             self._fail_queued(self._error)
         self._notify()
@@ -341,7 +343,8 @@ class Pool:
         if cost < 1:  # it would never fill a batch
             raise ValueError(f"cost is counted from 1, not {cost}")
         params = dict(params)
-        json.dumps(params, allow_nan=False)  # fails this caller; when a batch is sent it would fail others
+        # fails this caller; when a batch is sent, or an entry condemned, it would fail others
+        json.dumps(params, allow_nan=False, sort_keys=True)
         await self._check_quarantine(lease, params)
         lease.take()
         entry = Entry(

@@ -419,14 +419,33 @@ class Pool:
         breaker = self._oversight.breaker
         is_explained = verdict.condemned and not breaker.is_open
         if not death.has_progressed and not is_explained:
-            breaker.failed(replica.index, now)
-        for entry in verdict.condemned:
-            self._quarantine.add(content_key(entry.lease.pixels, entry.params), now)
-            self.counters["poison"] += 1
-            entry.settle(
-                EntryFailedError("image_unprocessable", f"its workers died: {', '.join(entry.deaths)}")
-            )
+            breaker.failed(replica.index, now, is_forkservers=death.is_forkservers)
         self.counters["replays"] += len(verdict.replays)
         self._queue.put_back(verdict.replays)
+        for entry in verdict.condemned:
+            self._condemn(entry, now)
+        for entry in verdict.replays:
+            self._drop_if_quarantined(entry, now)
         self._assignment.assign()
         self._notify()
+
+    def _condemn(self, entry: Entry, now: float) -> None:
+        """Fail it, hold it for a while, and fail whoever waits with the same: it would kill as many workers again."""
+        self._quarantine.add(content_key(entry.lease.pixels, entry.params), now)
+        self.counters["poison"] += 1
+        error = EntryFailedError("image_unprocessable", f"its workers died: {', '.join(entry.deaths)}")
+        for twin in [other for other in self._queue if other.is_twin_of(entry)]:
+            self._queue.remove(twin)
+            self.counters["quarantined"] += 1
+            twin.settle(error)
+        entry.settle(error)
+
+    def _drop_if_quarantined(self, entry: Entry, now: float) -> None:
+        """A suspect that was running when its like was condemned."""
+        if self._quarantine.is_empty(now) or not self._quarantine.holds(
+            content_key(entry.lease.pixels, entry.params), now
+        ):
+            return
+        if self._queue.remove(entry):
+            self.counters["quarantined"] += 1
+            entry.settle(EntryFailedError("image_unprocessable", "it has killed its workers before"))

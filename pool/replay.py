@@ -32,7 +32,7 @@ class Judge:
         self._num_attributable = 0
 
     def judge(self, death: Death) -> Verdict:
-        """Sort what a dead worker left. An entry whose client has left is dropped, unless it is guilty: it may return."""
+        """Sort what a dead worker left. Whose client has left is dropped, unless it is guilty: it may return."""
         verdict = Verdict([], [])
         self._num_attributable += death.is_attributable and bool(death.batches)
         was_alone = len(death.batches) == 1 and len(death.batches[0].entries) == 1

@@ -331,7 +331,7 @@ class Supervisor:
         self._timer = loop.call_later(max(seconds, 0.0), self._on_time_up, reason)
 
     def _on_time_up(self, reason: str) -> None:
-        """Kill, unless it is the loop that is late: then the worker's answer may lie there, so it gets that time too."""
+        """Kill, unless the loop is late: then the worker's answer may lie there, so it gets that time too."""
         assert self._timer is not None
         loop = asyncio.get_running_loop()
         late = loop.time() - self._timer.when()

@@ -233,7 +233,9 @@ async def test_a_worker_that_does_not_end_after_its_canary_is_killed(make_pool: 
     assert pool.counters["deaths_stop_timeout"] == 1
 
 
-async def test_the_first_batch_of_a_fresh_worker_has_the_time_that_the_first_one_took(make_pool: MakePool) -> None:
+async def test_the_first_batch_of_a_fresh_worker_has_the_time_that_the_first_one_took(
+    make_pool: MakePool,
+) -> None:
     pool = await make_pool(factory=FAULTY, limits=Limits(min_batch_timeout=0.3), first_seconds=0.8)
     for _ in range(80):  # after which a fast batch is all that is remembered
         await ask(pool)
@@ -258,7 +260,9 @@ async def ask_all_in_turn(pool: Pool, num_requests: int) -> None:
         await ask(pool)
 
 
-async def test_what_hangs_for_longer_than_its_client_waits_is_known_when_it_comes_again(make_pool: MakePool) -> None:
+async def test_what_hangs_for_longer_than_its_client_waits_is_known_when_it_comes_again(
+    make_pool: MakePool,
+) -> None:
     pool = await make_pool(limits=Limits(min_batch_timeout=0.4))
     await ask(pool)
     with pytest.raises(DeadlineExceededError):
@@ -267,3 +271,14 @@ async def test_what_hangs_for_longer_than_its_client_waits_is_known_when_it_come
     with pytest.raises(EntryFailedError):
         await ask(pool, 1, do="hang")
     assert pool.counters["deaths_hang"] == 2
+
+
+async def test_whoever_waits_with_a_condemned_input_is_told_so_and_kills_nobody(make_pool: MakePool) -> None:
+    pool = await make_pool(seconds=0.02)
+    same = [ask(pool, 1, do="segfault", deadline=soon(60)) for _ in range(12)]
+    others = [ask(pool, number, deadline=soon(60)) for number in range(4)]
+    results = await asyncio.gather(*same, *others, return_exceptions=True)
+    assert all(isinstance(result, EntryFailedError) for result in results[:12])
+    assert_right(results[12:])
+    assert pool.replicas[0].num_deaths <= 4
+    assert pool.counters["poison"] == 1

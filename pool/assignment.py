@@ -55,7 +55,8 @@ class Assignment:
         replica = supervisor.replica
         max_rows = min(self._limits.max_batch_size, replica.max_rows or self._limits.max_batch_size)
         batch = self.queue.pop_batch(head, max_rows, partial(self._may_join, replica.index, now))
-        timeout = self._pace.timeout((head.batch_key, sum(entry.cost for entry in batch)))
+        shape = head.batch_key, sum(entry.cost for entry in batch)
+        timeout = self._pace.timeout(shape, is_first=replica.is_first(shape))
         # condemned only by a run that had twice the time
         replica.submit(batch, 2 * timeout if head.num_deaths_alone else timeout)
         supervisor.watch()
@@ -102,7 +103,7 @@ class Assignment:
         """`replica` is done with `batch`: learn from it."""
         seconds = time.monotonic() - batch.started_at
         self._rate.observe(batch.num_rows, seconds)
-        self._pace.observe(batch.shape, seconds)
+        self._pace.observe(batch.shape, seconds, is_first=batch.is_first)
         for entry in batch.entries:
             self._affinity.note(entry.affinity, replica.index)
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from pool.slab import Lease
 
 
@@ -53,6 +55,10 @@ class Entry:
     def num_replays(self) -> int:
         """How often it had to run again."""
         return len(self.deaths)
+
+    def is_twin_of(self, other: Entry) -> bool:
+        """Whether a model cannot tell the two apart."""
+        return self.params == other.params and np.array_equal(self.lease.pixels, other.lease.pixels)
 
     def settle(self, outcome: Result | Exception) -> None:
         """The end of it: gives the slot back and the caller, if still there, its answer. No worker may hold it."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from pool.limits import Limits
 
 _MAX_RETRY = 300.0
 _POLL = 0.5
+_SAME_FAILURE = 1.0
+"""Seconds within which the deaths that one forkserver's death causes are told."""
 
 
 class Breaker:
@@ -22,6 +25,7 @@ class Breaker:
         self._open_until: float | None = None
         self._retry = limits.breaker_retry
         self._on_trial: int | None = None
+        self._forkserver_failed_at = -math.inf
 
     @property
     def is_open(self) -> bool:
@@ -32,13 +36,17 @@ class Breaker:
         """Seconds until the next trial, 0 if none is needed or one is under way."""
         return max(self._open_until - now, 0.0) if self._open_until is not None else 0.0
 
-    def failed(self, replica: int, now: float) -> None:
-        """A worker of `replica` died without having done anything."""
+    def failed(self, replica: int, now: float, *, is_forkservers: bool = False) -> None:
+        """A worker of `replica` died without having done anything. `is_forkservers`: as all did that were there."""
         if self._open_until is not None:
             if self._on_trial == replica:
                 self._retry = min(self._retry * 2, _MAX_RETRY)
                 self._open_until, self._on_trial = now + self._retry, None
             return
+        if is_forkservers:
+            if now - self._forkserver_failed_at < _SAME_FAILURE:
+                return
+            self._forkserver_failed_at = now
         self._failures.append(now)
         is_full = len(self._failures) == self._limits.breaker_failures
         if is_full and now - self._failures[0] <= self._limits.breaker_window:

@@ -22,6 +22,11 @@ class Death:
     has_progressed: bool = True
     """It had done at least one batch, or was stopped by wish."""
 
+    @property
+    def is_forkservers(self) -> bool:
+        """The forkserver is the cause: several die at once, as it takes all its workers along."""
+        return self.reason == "forkserver_died" or self.reason.startswith("not_launched")
+
 
 def explain(
     code: int | None, kill_reason: str | None, *, was_asked: bool, was_short: bool = False

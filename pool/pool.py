@@ -188,10 +188,12 @@ class Pool:
 
     def _on_supervisor_end(self, task: asyncio.Task[None]) -> None:
         """A supervisor's exception is a bug of ours: say so loudly instead of serving on with a hole."""
-        del self._tasks[task]
+        replica = self._tasks.pop(task).replica
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("supervisor of %s failed", self.name, exc_info=error)
             self._error = LoadFailedError("internal", "a supervisor failed")
+            if replica.state is State.DEAD:  # nobody is left to start another worker
+                replica.become(State.STOPPED)
         if self._error is not None and self.state == "failed":
             self._fail_queued(self._error)
         self._notify()
@@ -341,7 +343,8 @@ class Pool:
         if cost < 1:  # it would never fill a batch
             raise ValueError(f"cost is counted from 1, not {cost}")
         params = dict(params)
-        json.dumps(params, allow_nan=False)  # fails this caller; when a batch is sent it would fail others
+        # fails this caller; when a batch is sent, or an entry condemned, it would fail others
+        json.dumps(params, allow_nan=False, sort_keys=True)
         await self._check_quarantine(lease, params)
         lease.take()
         entry = Entry(
@@ -416,14 +419,33 @@ class Pool:
         breaker = self._oversight.breaker
         is_explained = verdict.condemned and not breaker.is_open
         if not death.has_progressed and not is_explained:
-            breaker.failed(replica.index, now)
-        for entry in verdict.condemned:
-            self._quarantine.add(content_key(entry.lease.pixels, entry.params), now)
-            self.counters["poison"] += 1
-            entry.settle(
-                EntryFailedError("image_unprocessable", f"its workers died: {', '.join(entry.deaths)}")
-            )
+            breaker.failed(replica.index, now, is_forkservers=death.is_forkservers)
         self.counters["replays"] += len(verdict.replays)
         self._queue.put_back(verdict.replays)
+        for entry in verdict.condemned:
+            self._condemn(entry, now)
+        for entry in verdict.replays:
+            self._drop_if_quarantined(entry, now)
         self._assignment.assign()
         self._notify()
+
+    def _condemn(self, entry: Entry, now: float) -> None:
+        """Fail it, hold it for a while, and fail whoever waits with the same: it would kill as many workers again."""
+        self._quarantine.add(content_key(entry.lease.pixels, entry.params), now)
+        self.counters["poison"] += 1
+        error = EntryFailedError("image_unprocessable", f"its workers died: {', '.join(entry.deaths)}")
+        for twin in [other for other in self._queue if other.is_twin_of(entry)]:
+            self._queue.remove(twin)
+            self.counters["quarantined"] += 1
+            twin.settle(error)
+        entry.settle(error)
+
+    def _drop_if_quarantined(self, entry: Entry, now: float) -> None:
+        """A suspect that was running when its like was condemned."""
+        if self._quarantine.is_empty(now) or not self._quarantine.holds(
+            content_key(entry.lease.pixels, entry.params), now
+        ):
+            return
+        if self._queue.remove(entry):
+            self.counters["quarantined"] += 1
+            entry.settle(EntryFailedError("image_unprocessable", "it has killed its workers before"))

@@ -32,20 +32,19 @@ class Judge:
         self._num_attributable = 0
 
     def judge(self, death: Death) -> Verdict:
-        """Sort what a dead worker left. An entry whose client has left is dropped."""
+        """Sort what a dead worker left. Whose client has left is dropped, unless it is guilty: it may return."""
         verdict = Verdict([], [])
         self._num_attributable += death.is_attributable and bool(death.batches)
         was_alone = len(death.batches) == 1 and len(death.batches[0].entries) == 1
         for entry in (entry for batch in death.batches for entry in batch.entries):
-            if entry.future.done():
-                entry.settle(DeadlineExceededError())  # nobody hears it; the slot is free
-                continue
             entry.deaths.append(death.reason)
             if was_alone and death.is_attributable and self._is_guilty(entry):
                 verdict.condemned.append(entry)
-                continue
-            entry.is_suspect = True
-            verdict.replays.append(entry)
+            elif entry.future.done():
+                entry.settle(DeadlineExceededError())  # nobody hears it; the slot is free
+            else:
+                entry.is_suspect = True
+                verdict.replays.append(entry)
         return verdict
 
     def _is_guilty(self, entry: Entry) -> bool:

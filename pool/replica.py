@@ -19,7 +19,7 @@ from typing import Any
 from pool.batching import Entry, Result
 from pool.channel import Channel
 from pool.errors import EntryFailedError
-from pool.pace import Shape
+from pool.pace import MAX_SHAPES, Shape
 from pool.placement import Placement
 from pool.protocol import Batch, Done, ProtocolError
 from pool.slab import Lease
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 64
 """Batches that have to fit before a larger one is tried again."""
+_MAX_PATIENCE = 64 * _PATIENCE
 
 
 class State(enum.Enum):
@@ -64,6 +65,10 @@ class RunningBatch:
     """When the worker can have begun: at submission, or when the batch before it was done."""
     timeout: float
     """Seconds after `started_at` at which the worker counts as hung."""
+    is_first: bool = False
+    """The worker had not done any of this shape."""
+    is_trial: bool = False
+    """It has more rows than are known to fit into the worker's memory."""
 
     @property
     def num_rows(self) -> int:
@@ -108,6 +113,9 @@ class Replica:
         self.max_rows: int | None = None
         """What is known to fit into this worker's memory; None: everything so far."""
         self._num_fitting = 0
+        self._patience = _PATIENCE
+        self._known_to_fit: int | None = None
+        self._shapes: set[Shape] = set()
         self._max_in_flight = max_in_flight
         self._on_change = on_change
         self._state = State.BACKOFF
@@ -142,6 +150,8 @@ class Replica:
         self._channel, self.pid = channel, pid
         self.examination, self.is_examination_due = None, False
         self.max_rows, self._num_fitting = None, 0
+        self._known_to_fit, self._patience = None, _PATIENCE
+        self._shapes.clear()
 
     def disconnect(self) -> list[RunningBatch]:
         """The worker is confirmed dead. Returns what it left unanswered, oldest first."""
@@ -160,11 +170,17 @@ class Replica:
         shares = entry.is_suspect or self.in_flight[0].is_suspect
         return not shares and len(self.in_flight) < self._max_in_flight
 
+    def is_first(self, shape: Shape) -> bool:
+        """Whether the worker has done no batch of this shape."""
+        return shape not in self._shapes
+
     def submit(self, entries: list[Entry], timeout: float) -> RunningBatch:
         """Send a batch to the worker; the pixels are in the slots already."""
         assert self._channel is not None, "only a serving replica is given batches"
         now = time.monotonic()
         batch = RunningBatch(next(self._batch_ids), entries, now, now, timeout)
+        batch.is_first = self.is_first(batch.shape)
+        batch.is_trial = self._known_to_fit is not None and batch.num_rows > self._known_to_fit
         self.in_flight.append(batch)
         self._channel.send(Batch(batch.batch_id, [[e.lease.slot, e.lease.nonce, e.params] for e in entries]))
         self.become(State.BUSY)
@@ -196,7 +212,9 @@ class Replica:
         outcomes = [*_outcomes(batch, done, self.index)]  # all or nothing: a torn message settles no one
         self.in_flight.popleft()
         self.num_batches += 1
-        self._learn_what_fits(done)
+        if len(self._shapes) < MAX_SHAPES:
+            self._shapes.add(batch.shape)
+        self._learn_what_fits(batch, done)
         for entry, outcome in zip(batch.entries, outcomes, strict=True):
             entry.settle(outcome)
         if self.in_flight:
@@ -205,14 +223,17 @@ class Replica:
             self.become(State.READY)
         return batch
 
-    def _learn_what_fits(self, done: Done) -> None:
-        """Fewer rows after running out of memory; twice as many again once that went well for a while."""
+    def _learn_what_fits(self, batch: RunningBatch, done: Done) -> None:
+        """Fewer rows after running out of memory; twice as many again once that went well for a while, which gets
+        longer each time that they did not fit after all."""
         if done.max_rows:
-            self.max_rows, self._num_fitting = done.max_rows, 0
+            self._patience = min(self._patience * (1 + batch.is_trial), _MAX_PATIENCE)
+            self.max_rows = self._known_to_fit = done.max_rows
+            self._num_fitting = 0
         elif self.max_rows is not None:
             self._num_fitting += 1
-            if self._num_fitting >= _PATIENCE:
-                self.max_rows, self._num_fitting = self.max_rows * 2, 0
+            if self._num_fitting >= self._patience:
+                self._known_to_fit, self.max_rows, self._num_fitting = self.max_rows, self.max_rows * 2, 0
 
     def describe(self) -> dict[str, Any]:
         """What operators see: JSON types."""

@@ -30,6 +30,8 @@ from pool.slab import Slab as SharedSlab
 log = logging.getLogger(__name__)
 
 _MAX_DOUBLINGS = 4
+_MAX_LATENESS = 0.1
+"""Seconds by which a timer may come late without anybody being suspected of having stood still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,7 @@ class Supervisor:
         if self._opening is not None:
             raise ProtocolError("ready twice")
         log.info("replica %d: loaded", self.replica.index, extra={"load_seconds": ready.load_seconds})
+        self._disarm_timer()  # the rest is ours to do
         self._opening = asyncio.create_task(self._open(ready))
         self._opening.add_done_callback(self._on_opened)
 
@@ -247,7 +250,6 @@ class Supervisor:
             return
         assert self._channel is not None
         self._channel.send(Slab(slab.num_slots, list(slab.slot_shape)), slab.descriptor)
-        self._disarm_timer()
         self._canary = ready.canary
         if ready.canary is None:
             self._serve()
@@ -268,7 +270,8 @@ class Supervisor:
         self._arm_timer(self._recipe.limits.first_batch_timeout, "canary_hang")
 
     def _on_examined(self, done: Done) -> None:
-        self._disarm_timer()
+        if self.replica.state is not State.DRAINING:  # then the timer is the one that ends the drain
+            self._disarm_timer()
         payload = self.replica.examined(done)
         is_fresh = self.replica.state is State.STARTING
         if not self._oversight.answer.check(payload, is_fresh=is_fresh):
@@ -300,13 +303,13 @@ class Supervisor:
         self._checkup.note_activity()
         if self.replica.is_serving:  # while it drains the timer is the one that ends the drain
             self._disarm_timer()
-            self._look_after(done)
+            self._look_after(batch, done)
             self.watch()
         self._listener.on_done(self.replica, batch)
 
-    def _look_after(self, done: Done) -> None:
-        """What a batch tells of the worker's own condition."""
-        if done.max_rows and self._checkup.note_shortage():
+    def _look_after(self, batch: RunningBatch, done: Done) -> None:
+        """What a batch tells of the worker's own condition; trying whether more fits now is not held against it."""
+        if done.max_rows and not batch.is_trial and self._checkup.note_shortage():
             self.restart("out of memory too often")
             return
         if done.is_shaken and self._canary is not None:
@@ -325,7 +328,18 @@ class Supervisor:
             self._arm_timer(batch.started_at + batch.timeout - time.monotonic(), "hang")
 
     def _arm_timer(self, seconds: float, reason: str) -> None:
-        self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), self.kill, reason)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(seconds, 0.0), self._on_time_up, reason)
+
+    def _on_time_up(self, reason: str) -> None:
+        """Kill, unless the loop is late: then the worker's answer may lie there, so it gets that time too."""
+        assert self._timer is not None
+        loop = asyncio.get_running_loop()
+        late = loop.time() - self._timer.when()
+        if late > _MAX_LATENESS:
+            self._timer = loop.call_later(late, self.kill, reason)
+        else:
+            self.kill(reason)
 
     def _disarm_timer(self) -> None:
         if self._timer is not None:

@@ -9,6 +9,7 @@ a second  stops at once; what is in flight is told so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -89,20 +90,19 @@ class Leaving(uvicorn.Server):
     async def _close_port(self, sockets: list[socket.socket]) -> None:
         """Stop listening. Who was let in by the kernel before would be cut off: they are accepted here, so that
         only microseconds are left between the last of them and the end of the port."""
-        listeners = [socket.socket(fileno=sock_fd) for sock_fd in map(_duplicate, sockets)]
-        for server in self.servers:
-            server.close()
-        for sock in sockets:
-            sock.close()
         accepted: list[socket.socket] = []
-        for listener in listeners:
-            listener.setblocking(False)
-            while True:
-                try:
-                    accepted.append(listener.accept()[0])
-                except BlockingIOError:
-                    break
-            listener.close()
+        with contextlib.ExitStack() as listeners:
+            try:
+                last = [listeners.enter_context(sock.dup()) for sock in sockets]
+            except OSError as error:
+                last = []
+                log.warning("connections not yet accepted are lost: %s", error.strerror)
+            for server in self.servers:
+                server.close()
+            for sock in sockets:
+                sock.close()
+            for listener in last:
+                accepted += _accept_all(listener)
         loop = asyncio.get_running_loop()
         for connection in accepted:
             await loop.connect_accepted_socket(self._make_protocol, connection)
@@ -115,5 +115,17 @@ class Leaving(uvicorn.Server):
         return protocol
 
 
-def _duplicate(sock: socket.socket) -> int:
-    return sock.dup().detach()
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    """Whoever waits; fewer if there are no descriptors for all."""
+    listener.setblocking(False)
+    accepted: list[socket.socket] = []
+    while True:
+        try:
+            accepted.append(listener.accept()[0])
+        except BlockingIOError:
+            return accepted
+        except ConnectionAbortedError:  # that client has left
+            continue
+        except OSError as error:
+            log.warning("connections not yet accepted are lost: %s", error.strerror)
+            return accepted

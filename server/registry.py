@@ -57,7 +57,6 @@ class Registry:
             if served.is_required:
                 self._loading.open(served)
         self._keeper = asyncio.create_task(self._keep(), name="registry-keeper")
-        self._keeper.add_done_callback(_report_end)
 
     async def stop(self) -> None:
         """Finish what is in flight within the drain timeout, end all processes. Safe to call twice."""
@@ -80,23 +79,34 @@ class Registry:
             await asyncio.wait(closing)
 
     async def _keep(self) -> None:
-        while True:
-            for served in self.models.values():
-                pool = served.pool
-                if pool is not None and pool.is_ready:
-                    served.note_success()
-                elif pool is not None and pool.state == "failed":
-                    await self._loading.note_failure(served, pool)
-                is_due = served.is_required and served.pool is None and served.retry_at <= time.monotonic()
-                if is_due and served.opening is None:
-                    self._loading.open(served)
-            if self._recovery.is_given_up(self.models.values(), time.monotonic()):
-                log.critical("no required model can be served: giving up")
-                self.on_given_up()
-                return
-            if self._room.is_due:
-                await self._room.look()
+        is_hopeful = True
+        while is_hopeful:
+            try:
+                is_hopeful = await self._look_after_models()
+            except (
+                Exception
+            ):  # border: a round that fails is a bug of ours; without the next one nothing recovers
+                log.critical("the registry's keeper failed", exc_info=True)
             await asyncio.sleep(KEEPER_INTERVAL)
+
+    async def _look_after_models(self) -> bool:
+        """One round. False if there is no use in another."""
+        for served in self.models.values():
+            pool = served.pool
+            if pool is not None and pool.is_ready:
+                served.note_success()
+            elif pool is not None and pool.state == "failed":
+                await self._loading.note_failure(served, pool)
+            is_due = served.is_required and served.pool is None and served.retry_at <= time.monotonic()
+            if is_due and served.opening is None:
+                self._loading.open(served)
+        if self._recovery.is_given_up(self.models.values(), time.monotonic()):
+            log.critical("no required model can be served: giving up")
+            self.on_given_up()
+            return False
+        if self._room.is_due:
+            await self._room.look()
+        return True
 
     # For requests
 
@@ -248,9 +258,3 @@ class Registry:
             code = "shutting_down" if self.is_stopping else "model_unavailable"
             raise RequestFailedError(code, served.model_id, reason=reason)
         task.result()
-
-
-def _report_end(keeper: asyncio.Task[None]) -> None:
-    """Ending by itself is a bug of ours: say so loudly."""
-    if not keeper.cancelled() and (error := keeper.exception()) is not None:
-        log.critical("the registry's keeper failed", exc_info=error)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import io
 import json
 import os
 import re
+import sys
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -29,6 +31,11 @@ class DeviceLostError(RuntimeError):
     code = "device_lost"
 
 
+class _Stuck(io.StringIO):
+    def flush(self) -> None:
+        time.sleep(3600)
+
+
 class Faulty(Fake):
     """`params["do"]`, beside what `Fake` knows:
 
@@ -39,7 +46,8 @@ class Faulty(Fake):
 
     Config: `check` ("hang": the device's check never returns), `fits` (rows), `grows` (bytes a batch),
     `wrong_while` (a file; while it is there, answers are wrong), `dies_while` (a file; while it is there, the first
-    row that is not the canary ends the process), `hangs_at_exit`.
+    row that is not the canary ends the process), `hangs_at_exit`, `stuck_at_exit` (its standard output blocks),
+    `first_seconds` (that the first batch takes beside the others).
     """
 
     canary: Mapping[str, Any] | None = {"name": "canary"}
@@ -50,6 +58,9 @@ class Faulty(Fake):
         self._ballast: list[bytes] = []
         if config.get("hangs_at_exit"):
             atexit.register(time.sleep, 3600)
+        if config.get("stuck_at_exit"):
+            sys.stdout = _Stuck()
+        self._extra_seconds = config.get("first_seconds", 0.0)
 
     def check_device(self) -> None:
         """What a probe of the device finds."""
@@ -78,6 +89,9 @@ class Faulty(Fake):
         if "spin" in todo:
             re.match(r"(a|a)*b", "a" * 64)
         self._is_poisoned = "poison_late" in todo
+        if not any(row.params.get("name") == "canary" for row in rows):
+            time.sleep(self._extra_seconds)
+            self._extra_seconds = 0.0
         return super().infer(rows)
 
     def _answer(self, row: Row, batch_size: int) -> bytes | Exception:

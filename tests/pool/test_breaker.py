@@ -71,3 +71,13 @@ def test_a_batch_done_closes_it(opened: Breaker) -> None:
     for moment in range(3):
         opened.failed(0, 40.0 + moment)
     assert opened.retry_after(42.0) == 30.0, "the wait starts anew"
+
+
+def test_a_forkservers_death_counts_once_however_many_workers_it_takes_along() -> None:
+    breaker = Breaker(LIMITS)
+    for moment in (0.0, 10.0):
+        for replica in range(8):
+            breaker.failed(replica, moment + 0.01 * replica, is_forkservers=True)
+        assert not breaker.is_open
+    breaker.failed(0, 20.0, is_forkservers=True)
+    assert breaker.is_open

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pool import EntryFailedError, Limits, Placement, Pool, Result
+from pool import DeadlineExceededError, EntryFailedError, Limits, Placement, Pool, Result
 from pool.replica import State
 from tests.pool.conftest import MakePool, ask, soon, until
 from tests.pool.test_pool import crc
@@ -222,3 +222,63 @@ async def test_what_killed_its_workers_kills_none_when_it_comes_again(make_pool:
     with pytest.raises(EntryFailedError):
         await ask(pool, 1, do="segfault")
     assert pool.replicas[0].num_deaths == deaths + 2, "it is held for a while only"
+
+
+async def test_a_worker_that_does_not_end_after_its_canary_is_killed(make_pool: MakePool) -> None:
+    limits = Limits(canary_interval=0.2, stop_timeout=0.5)
+    pool = await make_pool(factory=FAULTY, limits=limits, seconds=0.3, stuck_at_exit=True)
+    await until(lambda: pool.replicas[0].examination is not None)
+    async with asyncio.timeout(20):
+        await pool.stop()
+    assert pool.counters["deaths_stop_timeout"] == 1
+
+
+async def test_the_first_batch_of_a_fresh_worker_has_the_time_that_the_first_one_took(
+    make_pool: MakePool,
+) -> None:
+    pool = await make_pool(factory=FAULTY, limits=Limits(min_batch_timeout=0.3), first_seconds=0.8)
+    for _ in range(80):  # after which a fast batch is all that is remembered
+        await ask(pool)
+    os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
+    assert json.loads((await ask(pool, 1)).payload)["crc"] == crc(1)
+    assert pool.counters["deaths_hang"] == 0
+
+
+async def test_a_worker_stays_that_runs_out_of_memory_only_where_more_is_tried(make_pool: MakePool) -> None:
+    pool = await make_pool(factory=FAULTY, fits=3)
+    for num_fitting in (64, 64, 128, 256):
+        assert_right(await ask_all(pool, [None] * 17))
+        assert pool.replicas[0].max_rows == 2
+        await ask_all_in_turn(pool, num_fitting)
+    assert pool.replicas[0].max_rows == 4
+    assert pool.counters["deaths_stopped"] == 0
+
+
+async def ask_all_in_turn(pool: Pool, num_requests: int) -> None:
+    """One at a time, so that none shares a batch."""
+    for _ in range(num_requests):
+        await ask(pool)
+
+
+async def test_what_hangs_for_longer_than_its_client_waits_is_known_when_it_comes_again(
+    make_pool: MakePool,
+) -> None:
+    pool = await make_pool(limits=Limits(min_batch_timeout=0.4))
+    await ask(pool)
+    with pytest.raises(DeadlineExceededError):
+        await ask(pool, 1, do="hang", deadline=soon(0.8))
+    await until(lambda: pool.counters["deaths_hang"] == 2)
+    with pytest.raises(EntryFailedError):
+        await ask(pool, 1, do="hang")
+    assert pool.counters["deaths_hang"] == 2
+
+
+async def test_whoever_waits_with_a_condemned_input_is_told_so_and_kills_nobody(make_pool: MakePool) -> None:
+    pool = await make_pool(seconds=0.02)
+    same = [ask(pool, 1, do="segfault", deadline=soon(60)) for _ in range(12)]
+    others = [ask(pool, number, deadline=soon(60)) for number in range(4)]
+    results = await asyncio.gather(*same, *others, return_exceptions=True)
+    assert all(isinstance(result, EntryFailedError) for result in results[:12])
+    assert_right(results[12:])
+    assert pool.replicas[0].num_deaths <= 4
+    assert pool.counters["poison"] == 1

@@ -28,6 +28,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reply: asyncio.Future[Reply] | None = None
         self._head: tuple[int, dict[str, str], int, int] | None = None
+        self.num_unasked = 0
+        """Replies that nobody waited for: each would be somebody's second one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
@@ -59,6 +61,10 @@ class Connection(asyncio.Protocol):
         self._head = None
         if self._reply is not None and not self._reply.done():
             self._reply.set_result(reply)
+        else:
+            self.num_unasked += 1
+        if self._buffer:
+            self.data_received(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._reply is not None and not self._reply.done():
@@ -79,16 +85,21 @@ async def connect(url: str) -> Connection:
 
 
 def build_request(
-    url: str, model: str, jpeg: bytes, form: str = "raw", options: Mapping[str, object] | None = None
+    url: str,
+    model: str,
+    image: bytes,
+    form: str = "raw",
+    options: Mapping[str, object] | None = None,
+    request_id: str | None = None,
 ) -> bytes:
     """The bytes of one inference request. `form` is ``raw`` or ``json``; `options` are the request's parameters."""
     host = urlsplit(url).netloc
     options = dict(options or {})
     if form == "raw":
         path = "/inference?" + urlencode({"model_id": model, **options})
-        kind, body = "image/jpeg", jpeg
+        kind, body = "image/jpeg", image
     elif form == "json":
-        fields: dict[str, object] = {"model_id": model, "image_base64": base64.b64encode(jpeg).decode()}
+        fields: dict[str, object] = {"model_id": model, "image_base64": base64.b64encode(image).decode()}
         if "prompt" in options:
             fields["prompt"] = options.pop("prompt")
         if options:
@@ -96,7 +107,17 @@ def build_request(
         path, kind, body = "/inference", "application/json", json.dumps(fields).encode()
     else:
         raise ValueError(f"unknown form {form!r}")
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    return build_post(host, path, kind, body, request_id)
+
+
+def build_post(host: str, path: str, kind: str, body: bytes, request_id: str | None = None) -> bytes:
+    """The bytes of one POST of a body of the content type `kind`."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        f"Host: {host}",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+    ]
+    if request_id is not None:
+        lines.append(f"X-Request-Id: {request_id}")
+    return "\r\n".join([*lines, "", ""]).encode() + body

@@ -24,16 +24,18 @@ hub          a Hugging Face repository, `weights` is its id
 file         a file (or, for BLIP, a folder) of the operator's, `weights` is its path
 """
 
-FACTORIES: Mapping[Family, str] = MappingProxyType({"yolo": "models.yolo:load", "blip": "models.blip:load"})
+FACTORIES: Mapping[Family, str] = MappingProxyType(
+    {"yolo": "models.guarded:load_yolo", "blip": "models.guarded:load_blip"}
+)
 
 PRELOAD: Mapping[Family, tuple[str, ...]] = MappingProxyType(
     {
-        "yolo": ("torch", "ultralytics.nn.tasks", "ultralytics.utils.nms", "models.yolo"),
+        "yolo": ("torch", "ultralytics.nn.tasks", "ultralytics.utils.nms", "models.guarded"),
         "blip": (
             "torch",
             "transformers.models.blip.modeling_blip",
             "transformers.models.auto.tokenization_auto",
-            "models.blip",
+            "models.guarded",
         ),
     }
 )

@@ -13,6 +13,7 @@ Supervisor: one coroutine per replica ── Launcher ──▶ forkserver ─�
 
 from pool.batching import Result
 from pool.errors import (
+    CrashLoopError,
     DeadlineExceededError,
     EntryFailedError,
     LoadFailedError,
@@ -29,6 +30,7 @@ from pool.pool import Pool
 from pool.slab import Lease
 
 __all__ = [
+    "CrashLoopError",
     "DeadlineExceededError",
     "EntryFailedError",
     "Launcher",

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from pool.slab import Lease
 
 
@@ -42,8 +44,21 @@ class Entry:
     queued_at: float = field(default_factory=time.monotonic)
     is_suspect: bool = False
     """It was in a batch whose worker died: from now on it runs alone."""
-    num_replays: int = 0
+    deaths: list[str] = field(default_factory=list)
+    """Why each worker that had it died."""
     num_deaths_alone: int = 0
+    """Those of them that it may have caused and nobody else."""
+    first_death_alone: int = 0
+    """Number of the first of these among all such deaths in the pool."""
+
+    @property
+    def num_replays(self) -> int:
+        """How often it had to run again."""
+        return len(self.deaths)
+
+    def is_twin_of(self, other: Entry) -> bool:
+        """Whether a model cannot tell the two apart."""
+        return self.params == other.params and np.array_equal(self.lease.pixels, other.lease.pixels)
 
     def settle(self, outcome: Result | Exception) -> None:
         """The end of it: gives the slot back and the caller, if still there, its answer. No worker may hold it."""

@@ -19,13 +19,22 @@ class Death:
     reason: str
     is_attributable: bool
     batches: list[RunningBatch]
+    has_progressed: bool = True
+    """It had done at least one batch, or was stopped by wish."""
+
+    @property
+    def is_forkservers(self) -> bool:
+        """The forkserver is the cause: several die at once, as it takes all its workers along."""
+        return self.reason == "forkserver_died" or self.reason.startswith("not_launched")
 
 
-def explain(code: int | None, kill_reason: str | None, *, was_asked: bool) -> tuple[str, bool]:
+def explain(
+    code: int | None, kill_reason: str | None, *, was_asked: bool, was_short: bool = False
+) -> tuple[str, bool]:
     """The reason of a death and whether it is attributable.
 
     `code` is the exit code (negative: a signal, None: the forkserver took it along), `kill_reason` why we killed it
-    if we did, `was_asked` whether it was told to stop.
+    if we did, `was_asked` whether it was told to stop, `was_short` whether the kernel has killed for memory meanwhile.
     """
     if kill_reason == "stopped" or (was_asked and code == ExitCode.ASKED_TO):
         return "stopped", False
@@ -33,6 +42,8 @@ def explain(code: int | None, kill_reason: str | None, *, was_asked: bool) -> tu
         return kill_reason, kill_reason in _OUR_KILLS_FOR_CAUSE
     if code is None:
         return "forkserver_died", False
+    if code == -signal.SIGKILL and was_short:
+        return "oom_kill", True
     if code < 0:
         return _signal_name(-code), -code in _FAULT_SIGNALS
     if code in list(ExitCode):

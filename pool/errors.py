@@ -27,6 +27,14 @@ class ModelLoadingError(PoolError):
         self.retry_after = retry_after
 
 
+class CrashLoopError(PoolError):
+    """The model's workers die one after the other without doing anything. `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"workers keep dying, next try in {retry_after:.0f} s")
+        self.retry_after = retry_after
+
+
 class LoadFailedError(PoolError):
     """The model cannot be loaded and loading is not being retried.
 

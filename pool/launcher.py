@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pool import forkserver
@@ -43,6 +44,15 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    @property
+    def is_frozen(self) -> bool:
+        """Somebody has stopped it with a signal, or traces it: whatever it runs is not to blame for taking long."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] in ("T", "t")
+
     def report_exit_code(self, code: int | None) -> None:
         """The forkserver reaped it (or is gone, with None)."""
         if code is None and self._pidfd >= 0:
@@ -51,6 +61,10 @@ class WorkerProcess:
         self._settle(code)
 
     def _on_death(self) -> None:
+        with contextlib.suppress(
+            ChildProcessError
+        ):  # the forkserver's to reap, unless it died and we are process 1
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         self._close()
         # the exit code follows from the forkserver; if that one is dead as well there is none to come
         patience = 0.0 if self._is_orphan else 1.0
@@ -153,6 +167,11 @@ class Launcher:
         """The forkserver is gone: its workers follow, the next `spawn` starts another."""
         self.close()
         log.warning("forkserver ended")
+
+    def replace(self) -> None:
+        """Give up a forkserver that does not answer: its workers end with it, the next `spawn` starts another."""
+        log.error("forkserver does not answer", extra={"pid": self.pid})
+        self.close()
 
     def close(self) -> None:
         """End the forkserver and with it every worker it started. Safe to call twice."""

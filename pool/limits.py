@@ -16,7 +16,25 @@ class Limits:
     num_extra_slots: int = 8
     """Slots beyond queue and batches: pictures being decoded."""
     start_timeout: float = 600.0
-    batch_timeout: float = 30.0
+    launch_timeout: float = 120.0
+    """For the forkserver to answer; it imports libraries first."""
+    batch_timeout: float = 120.0
+    """No batch is given longer, whatever batches of its shape took before."""
+    first_batch_timeout: float = 60.0
+    min_batch_timeout: float = 10.0
+    """The limit learnt from fast batches is never below this."""
     stop_timeout: float = 5.0
+    check_timeout: float = 5.0
+    """For a device to show that it still works, after a model raised."""
     max_result_bytes: int = 16 * 1024 * 1024
     max_load_failures: int = 3
+    canary_interval: float = 60.0
+    """A replica idle for so long is asked something whose answer is known."""
+    quarantine_time: float = 600.0
+    breaker_failures: int = 5
+    breaker_window: float = 60.0
+    breaker_retry: float = 30.0
+    max_worker_growth: int = 0
+    """Bytes by which a worker may outgrow what it needed once warm before it is replaced; 0: any."""
+    max_worker_age: float = 0.0
+    """Seconds after which a worker is replaced; 0: never."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -26,6 +27,24 @@ def available_memory(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
     except FileNotFoundError:  # no cgroup v2 here: the machine's figure is all there is
         pass
     return max(available, 0)
+
+
+def num_oom_kills(cgroup: Path = CGROUP) -> int:
+    """How often the kernel has killed in this cgroup for lack of memory; 0 where it does not say."""
+    try:
+        events = dict(line.split() for line in (cgroup / "memory.events").read_text().splitlines())
+    except OSError:
+        return 0
+    return int(events.get("oom_kill", 0))
+
+
+def resident_memory(pid: int) -> int:
+    """Bytes of `pid` in memory that are its own: what it shares with others is not counted. 0 if it is gone."""
+    try:
+        pages, shared = map(int, Path(f"/proc/{pid}/statm").read_text().split()[1:3])
+    except OSError:
+        return 0
+    return (pages - shared) * resource.getpagesize()
 
 
 def memory_limit(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:

@@ -40,7 +40,13 @@ class Answers:
 
 class Model(Protocol):
     """A loaded model. An exception raised by `infer` makes the worker run the rows one by one; an exception
-    with a string attribute `code` passes that word to the caller, any other is ``internal``."""
+    with a string attribute `code` passes that word to the caller, any other is ``internal``. With the code
+    ``out_of_memory`` the rows are tried again in halves, once the model has freed what it can.
+
+    Two attributes may be missing. `canary`: parameters of a row that any pixels answer alike every time, by which a
+    worker is examined before it serves and after it raised. `check_device()`: raises, or never returns, if the device
+    is broken; asked after `infer` raised anything but ``out_of_memory``, and the worker ends if so.
+    """
 
     @property
     def slot_shape(self) -> tuple[int, ...]:

@@ -1,9 +1,4 @@
-"""The pool of one served model: admission, the queue, assignment, replay. Front process.
-
-All decisions about who runs what are taken in `_assign_batches_to_replicas`, which is synchronous: between its
-first and its last line nothing else can happen, so there is no state to lock. The file is longer than its
-neighbours so that everything that happens to an entry can be read in one place.
-"""
+"""The pool of one served model: its life, admission, and an entry's way from lease to result. Front process."""
 
 from __future__ import annotations
 
@@ -14,14 +9,17 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from pool.affinity import Affinity
-from pool.batching import Entry, RequestQueue, Result
+from pool.assignment import Assignment
+from pool.batching import Entry, Result
+from pool.breaker import Breaker
+from pool.canary import paint
 from pool.death import Death
 from pool.errors import (
+    CrashLoopError,
     DeadlineExceededError,
+    EntryFailedError,
     LoadFailedError,
     ModelLoadingError,
     PoolStoppedError,
@@ -29,11 +27,13 @@ from pool.errors import (
 )
 from pool.launcher import Launcher
 from pool.limits import Limits
+from pool.oversight import Oversight
 from pool.placement import Placement
 from pool.progress_log import ProgressLog
 from pool.protocol import Fatal, ProtocolError, Ready
-from pool.rate import DrainRate
-from pool.replay import judge
+from pool.quarantine import Quarantine, content_key
+from pool.recycling import Recycler
+from pool.replay import Judge
 from pool.replica import Replica, RunningBatch, State
 from pool.slab import Lease, Slab
 from pool.supervisor import Listener, Recipe, Supervisor
@@ -58,9 +58,11 @@ class Pool:
         self.counters: Counter[str] = Counter()
         """Events since the start, for metrics: ``batches``, ``replays``, ``deaths_<reason>``, ``poison``."""
         self._limits = limits = limits or Limits()
-        self._queue = RequestQueue()
-        self._rate = DrainRate()
-        self._affinity = Affinity()
+        self._assignment = Assignment(name, limits)
+        self._queue = self._assignment.queue
+        self._judge = Judge()
+        self._quarantine = Quarantine(limits.quarantine_time)
+        self._oversight = Oversight(Breaker(limits))
         self._slab: Slab | None = None
         self._slab_lock = asyncio.Lock()
         self._spec: Mapping[str, Any] | None = None
@@ -69,17 +71,26 @@ class Pool:
         self._error: LoadFailedError | None = None
         self._is_stopping = False
         self._changed = asyncio.Event()
-        self._delay_timer: asyncio.TimerHandle | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        recipe = Recipe(factory, config, limits)
-        listener = Listener(
-            self._on_ready, self._on_done, self._on_death, self._on_load_failed, self._on_progress
+        self._tasks: dict[asyncio.Task[None], Supervisor] = {}
+        """Of all replicas, also one that is about to take a position or has left it."""
+        self._launcher = launcher
+        self._recipe = Recipe(factory, config, limits)
+        self._listener = Listener(
+            self._on_ready,
+            self._on_done,
+            self._on_death,
+            self._on_load_failed,
+            self._on_able,
+            self._on_progress,
         )
-        self._supervisors = [
-            Supervisor(Replica(i, placement, limits.max_in_flight, self._notify), launcher, recipe, listener)
-            for i, placement in enumerate(placements)
-        ]
-        self.replicas: tuple[Replica, ...] = tuple(s.replica for s in self._supervisors)
+        self._supervisors = [self._make_supervisor(i, placement) for i, placement in enumerate(placements)]
+        self._assignment.supervisors = self._supervisors
+        self._recycler = Recycler(limits, lambda: self.replicas, self._replace)
+        self._recycling: asyncio.Task[None] | None = None
+
+    def _make_supervisor(self, index: int, placement: Placement) -> Supervisor:
+        replica = Replica(index, placement, self._limits.max_in_flight, self._notify)
+        return Supervisor(replica, self._launcher, self._recipe, self._listener, self._oversight)
 
     # What it looks like from outside
 
@@ -89,6 +100,11 @@ class Pool:
         return self._spec
 
     @property
+    def replicas(self) -> Sequence[Replica]:
+        """One per position, in order."""
+        return [supervisor.replica for supervisor in self._supervisors]
+
+    @property
     def is_ready(self) -> bool:
         """At least one replica can be given a batch (now, or when it is done with the one it has)."""
         return not self._is_stopping and any(r.is_serving for r in self.replicas)
@@ -96,7 +112,14 @@ class Pool:
     @property
     def is_idle(self) -> bool:
         """Nothing waits, nothing runs, no slot is held."""
-        return not self._has_work and (self._slab is None or self._slab.num_free == self._slab.num_slots)
+        return not self._has_work and self._num_held == 0
+
+    @property
+    def _num_held(self) -> int:
+        """Slots that a caller or an entry holds; the canary's is nobody's."""
+        if self._slab is None:
+            return 0
+        return self._slab.num_slots - self._slab.num_free - (self._oversight.canary is not None)
 
     @property
     def num_slots(self) -> int:
@@ -112,16 +135,22 @@ class Pool:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._queue) or any(r.in_flight for r in self.replicas)
+        return bool(self._queue) or self._num_running > 0
+
+    @property
+    def _num_running(self) -> int:
+        return sum(len(b.entries) for s in self._tasks.values() for b in s.replica.in_flight)
 
     @property
     def state(self) -> str:
-        """``loading``, ``ready``, ``failed``, ``draining`` or ``stopped``."""
+        """``loading``, ``ready``, ``crash_looping``, ``failed``, ``draining`` or ``stopped``."""
         if all(r.state is State.STOPPED for r in self.replicas):
             return "stopped" if self._is_stopping or self._error is None else "failed"
         if self._is_stopping:
             return "draining"
-        return "ready" if self.is_ready else "loading"
+        if self.is_ready:
+            return "ready"
+        return "crash_looping" if self._oversight.breaker.is_open else "loading"
 
     def snapshot(self) -> dict[str, Any]:
         """Everything an operator may want to see, as JSON types."""
@@ -130,8 +159,8 @@ class Pool:
             "name": self.name,
             "state": self.state,
             "queue_length": len(self._queue),
-            "in_flight": sum(len(b.entries) for r in self.replicas for b in r.in_flight),
-            "slots": {"total": slab.num_slots if slab else 0, "free": slab.num_free if slab else 0},
+            "in_flight": self._num_running,
+            "slots": {"total": self.num_slots if slab else 0, "free": slab.num_free if slab else 0},
             "replicas": [r.describe() for r in self.replicas],
             "progress": dict(self._progress) if self._progress else None,
             "error": {"code": self._error.code, "reason": self._error.reason} if self._error else None,
@@ -147,15 +176,24 @@ class Pool:
     async def start(self) -> None:
         """Begin to start the workers; returns at once. `wait_ready` waits for the first."""
         for supervisor in self._supervisors:
-            task = asyncio.create_task(supervisor.run(), name=f"{self.name}-{supervisor.replica.index}")
-            task.add_done_callback(self._on_supervisor_end)
-            self._tasks.append(task)
+            self._run(supervisor)
+        if self._recycler.is_wanted:
+            self._recycling = asyncio.create_task(self._recycler.run(), name=f"{self.name}-recycler")
+
+    def _run(self, supervisor: Supervisor) -> asyncio.Task[None]:
+        task = asyncio.create_task(supervisor.run(), name=f"{self.name}-{supervisor.replica.index}")
+        task.add_done_callback(self._on_supervisor_end)
+        self._tasks[task] = supervisor
+        return task
 
     def _on_supervisor_end(self, task: asyncio.Task[None]) -> None:
         """A supervisor's exception is a bug of ours: say so loudly instead of serving on with a hole."""
+        replica = self._tasks.pop(task).replica
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("supervisor of %s failed", self.name, exc_info=error)
             self._error = LoadFailedError("internal", "a supervisor failed")
+            if replica.state is State.DEAD:  # nobody is left to start another worker
+                replica.become(State.STOPPED)
         if self._error is not None and self.state == "failed":
             self._fail_queued(self._error)
         self._notify()
@@ -164,11 +202,12 @@ class Pool:
         """Wait until a replica serves.
 
         Raises LoadFailedError as soon as a load failed and no other is under way, ModelLoadingError at `deadline`
-        (a `time.monotonic` moment), PoolStoppedError.
+        (a `time.monotonic` moment), CrashLoopError, PoolStoppedError.
         """
         while not self.is_ready:
             if self._is_stopping:
                 raise PoolStoppedError(f"{self.name} is stopping")
+            self._check_breaker()
             if self._error is not None and not any(r.state is State.STARTING for r in self.replicas):
                 raise self._error
             changed = self._changed
@@ -190,21 +229,25 @@ class Pool:
         """
         self._is_stopping = True
         self._notify()
+        if self._recycling is not None:
+            self._recycling.cancel()
+            await asyncio.wait([self._recycling])
         deadline = time.monotonic() + drain_timeout
-        while self._has_work and any(r.state is not State.STOPPED for r in self.replicas):
+        while self._has_work and self._tasks:
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await self._changed.wait()
             except TimeoutError:
                 break
         self._fail_queued(PoolStoppedError(f"{self.name} is stopping"))
-        for supervisor in self._supervisors:
+        for supervisor in self._tasks.values():
             supervisor.stop()
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(list(self._tasks))
         # and what came back from a worker that died while it drained
         self._fail_queued(PoolStoppedError(f"{self.name} is stopping"))
         if self._slab is not None:
+            self._oversight.canary = None
             descriptor, self._slab = self._slab.detach(), None  # who keeps the pool does not keep the memory
             await asyncio.to_thread(os.close, descriptor)
 
@@ -212,6 +255,27 @@ class Pool:
         for entry in list(self._queue):
             self._queue.remove(entry)
             entry.settle(error)
+
+    async def _replace(self, old: Replica, reason: str) -> bool:
+        """Start a second worker for the position, switch to it when it serves, then let the old one finish.
+
+        False if the new one cannot be had.
+        """
+        unwanted = spare = self._make_supervisor(old.index, old.placement)
+        task = self._run(spare)
+        try:
+            while not spare.replica.is_serving and not task.done() and spare.replica.num_deaths == 0:
+                await self._changed.wait()
+            if not spare.replica.is_serving:
+                log.warning("%s: no replacement for replica %d", self.name, old.index)
+                return False
+            unwanted, self._supervisors[old.index] = self._supervisors[old.index], spare
+            self._assignment.forget(old)
+            self._assignment.assign()
+            self.counters[f"recycled_{reason}"] += 1
+            return True
+        finally:
+            unwanted.retire()
 
     # One request
 
@@ -232,10 +296,11 @@ class Pool:
     def check_admission(self, deadline: float) -> None:
         """Refuse before anything is spent on a request that cannot be answered in time.
 
-        Raises PoolStoppedError, QueueFullError.
+        Raises PoolStoppedError, QueueFullError, CrashLoopError.
         """
         if self._is_stopping:
             raise PoolStoppedError(f"{self.name} is stopping")
+        self._check_breaker()
         if self._error is not None and self.state == "failed":
             raise self._error
         wait = self.estimated_wait()
@@ -243,14 +308,19 @@ class Pool:
         if is_full or wait > deadline - time.monotonic():
             raise QueueFullError(wait)
 
+    def _check_breaker(self) -> None:
+        """Raises CrashLoopError while no worker lives long enough to do anything."""
+        wait = self._oversight.breaker.retry_after(time.monotonic())
+        if wait > 0 and not self.is_ready:
+            raise CrashLoopError(wait)
+
     def estimated_wait(self) -> float:
         """Seconds until an entry that comes now would have its answer, at the rate measured so far."""
-        running = sum(b.num_rows for r in self.replicas for b in r.in_flight)
-        return self._rate.wait(self._queue.cost + running, sum(r.is_serving for r in self.replicas))
+        return self._assignment.estimated_wait()
 
     def learn_rate(self, other: Pool) -> None:
         """Begin with the rate of another pool of the same model: a first batch alone may be slow, and be believed."""
-        self._rate.row_seconds = other._rate.row_seconds
+        self._assignment.learn_rate(other._assignment)
 
     async def infer(
         self,
@@ -273,7 +343,9 @@ class Pool:
         if cost < 1:  # it would never fill a batch
             raise ValueError(f"cost is counted from 1, not {cost}")
         params = dict(params)
-        json.dumps(params, allow_nan=False)  # fails this caller; when a batch is sent it would fail others
+        # fails this caller; when a batch is sent, or an entry condemned, it would fail others
+        json.dumps(params, allow_nan=False, sort_keys=True)
+        await self._check_quarantine(lease, params)
         lease.take()
         entry = Entry(
             lease, params, deadline, asyncio.get_running_loop().create_future(), batch_key, cost, affinity
@@ -282,7 +354,7 @@ class Pool:
             entry.settle(self._error or PoolStoppedError(f"{self.name} is stopping"))
         else:
             self._queue.append(entry)
-            self._assign_batches_to_replicas()
+            self._assignment.assign()
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 return await entry.future
@@ -293,64 +365,13 @@ class Pool:
                 entry.settle(DeadlineExceededError())
                 self._notify()
 
-    # Assignment
-
-    def _assign_batches_to_replicas(self) -> None:
-        """The only place where work is given out."""
-        if self._delay_timer is not None:
-            self._delay_timer.cancel()
-            self._delay_timer = None
-        now = time.monotonic()
-        for entry in self._queue.pop_expired(now):
-            entry.settle(DeadlineExceededError(f"no answer from {self.name} in time"))
-        while (found := self._next_head(now)) is not None:
-            head, supervisor = found
-            due_at = self._queue.batch_due_at(head, self._limits.max_batch_size, self._limits.max_queue_delay)
-            if due_at > now:
-                self._assign_again_at(due_at)
-                return
-            may_join = partial(self._may_join, supervisor.replica.index, now)
-            batch = self._queue.pop_batch(head, self._limits.max_batch_size, may_join)
-            supervisor.replica.submit(batch)
-            supervisor.watch()
-
-    def _next_head(self, now: float) -> tuple[Entry, Supervisor] | None:
-        """The oldest entry that need not wait for a replica of its own, and where it runs. None if none can run."""
-        awaited_until = float("inf")
-        for entry in self._queue:
-            awaited = self._awaited(entry, now)
-            able = [s for s in self._supervisors if s.replica.can_take(entry)]
-            preferred = [s for s in able if s.replica.index == awaited]
-            if awaited is not None and not preferred:
-                awaited_until = min(awaited_until, entry.queued_at + self._batch_seconds)
-                continue
-            supervisor = min(preferred or able, key=_load_of, default=None)
-            if supervisor is None:
-                break
-            return entry, supervisor
-        if awaited_until < float("inf") and any(s.replica.is_serving for s in self._supervisors):
-            self._assign_again_at(awaited_until)
-        return None
-
-    def _awaited(self, entry: Entry, now: float) -> int | None:
-        """The replica that `entry` had better run on, while that is worth waiting for."""
-        index = self._affinity.replica(entry.affinity)
-        if index is None or entry.is_suspect or not self.replicas[index].is_serving:
-            return None
-        return index if now < entry.queued_at + self._batch_seconds else None
-
-    def _may_join(self, index: int, now: float, entry: Entry) -> bool:
-        """Whether `entry` may be in a batch of this replica: it waits for no other one."""
-        return self._awaited(entry, now) in (None, index)
-
-    @property
-    def _batch_seconds(self) -> float:
-        """What a full batch takes, at the rate measured so far."""
-        return self._rate.row_seconds * self._limits.max_batch_size
-
-    def _assign_again_at(self, moment: float) -> None:
-        delay = max(moment - time.monotonic(), 0.0)
-        self._delay_timer = asyncio.get_running_loop().call_later(delay, self._assign_batches_to_replicas)
+    async def _check_quarantine(self, lease: Lease, params: Mapping[str, Any]) -> None:
+        """Raises EntryFailedError for what has killed workers lately. Costs nothing while nothing has."""
+        if not self._quarantine.is_empty(time.monotonic()):
+            key = await asyncio.to_thread(content_key, lease.pixels, params)
+            if self._quarantine.holds(key, time.monotonic()):
+                self.counters["quarantined"] += 1
+                raise EntryFailedError("image_unprocessable", "it has killed its workers before")
 
     # What supervisors tell
 
@@ -358,18 +379,22 @@ class Pool:
         async with self._slab_lock:  # the first two replicas may come at once
             if self._slab is None:
                 # in a thread: the kernel clears every page, 0.1 s and more in which nobody else would be served
-                self._slab = await asyncio.to_thread(Slab, self.num_slots, ready.slot_shape)
+                self._slab = await asyncio.to_thread(Slab, self.num_slots + 1, ready.slot_shape)
+                self._oversight.canary = self._slab.lease()
+                paint(self._oversight.canary.pixels)
         if self._slab.slot_shape != tuple(ready.slot_shape):
             raise ProtocolError(
                 f"slot shape {ready.slot_shape} differs from {self._slab.slot_shape} of the pool"
             )
         if self._spec is None:
             self._spec = ready.spec
+        return self._slab
+
+    def _on_able(self) -> None:
         self._error = None
         self._progress = None
-        # the replica is READY only after this has returned
-        asyncio.get_running_loop().call_soon(self._assign_batches_to_replicas)
-        return self._slab
+        self._assignment.assign()
+        self._notify()
 
     def _on_progress(self, fields: Mapping[str, Any]) -> None:
         self._progress = fields
@@ -377,10 +402,8 @@ class Pool:
 
     def _on_done(self, replica: Replica, batch: RunningBatch) -> None:
         self.counters["batches"] += 1
-        self._rate.observe(batch.num_rows, time.monotonic() - batch.started_at)
-        for entry in batch.entries:
-            self._affinity.note(entry.affinity, replica.index)
-        self._assign_batches_to_replicas()
+        self._assignment.observe(replica, batch)
+        self._assignment.assign()
         self._notify()
 
     def _on_load_failed(self, fatal: Fatal) -> None:
@@ -390,15 +413,39 @@ class Pool:
     def _on_death(self, replica: Replica, death: Death) -> None:
         """Nobody fails because a worker died: what it had runs again, at the head of the queue and alone."""
         self.counters[f"deaths_{death.reason.partition(':')[0]}"] += 1
-        self._affinity.forget(replica.index)
-        replays, num_condemned = judge(death)
-        self.counters["poison"] += num_condemned
-        self.counters["replays"] += len(replays)
-        self._queue.put_back(replays)
-        self._assign_batches_to_replicas()
+        now = time.monotonic()
+        self._assignment.forget(replica)
+        verdict = self._judge.judge(death)
+        breaker = self._oversight.breaker
+        is_explained = verdict.condemned and not breaker.is_open
+        if not death.has_progressed and not is_explained:
+            breaker.failed(replica.index, now, is_forkservers=death.is_forkservers)
+        self.counters["replays"] += len(verdict.replays)
+        self._queue.put_back(verdict.replays)
+        for entry in verdict.condemned:
+            self._condemn(entry, now)
+        for entry in verdict.replays:
+            self._drop_if_quarantined(entry, now)
+        self._assignment.assign()
         self._notify()
 
+    def _condemn(self, entry: Entry, now: float) -> None:
+        """Fail it, hold it for a while, and fail whoever waits with the same: it would kill as many workers again."""
+        self._quarantine.add(content_key(entry.lease.pixels, entry.params), now)
+        self.counters["poison"] += 1
+        error = EntryFailedError("image_unprocessable", f"its workers died: {', '.join(entry.deaths)}")
+        for twin in [other for other in self._queue if other.is_twin_of(entry)]:
+            self._queue.remove(twin)
+            self.counters["quarantined"] += 1
+            twin.settle(error)
+        entry.settle(error)
 
-def _load_of(supervisor: Supervisor) -> tuple[int, int]:
-    """Fewest batches in flight first; among equals the one that has done the least."""
-    return len(supervisor.replica.in_flight), supervisor.replica.num_batches
+    def _drop_if_quarantined(self, entry: Entry, now: float) -> None:
+        """A suspect that was running when its like was condemned."""
+        if self._quarantine.is_empty(now) or not self._quarantine.holds(
+            content_key(entry.lease.pixels, entry.params), now
+        ):
+            return
+        if self._queue.remove(entry):
+            self.counters["quarantined"] += 1
+            entry.settle(EntryFailedError("image_unprocessable", "it has killed its workers before"))

@@ -13,7 +13,7 @@ import enum
 import json
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 _FRAME = struct.Struct("!IBI")
@@ -35,12 +35,16 @@ class ExitCode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Worker to front: the model is loaded and warm. `spec` is opaque to the pool."""
+    """Worker to front: the model is loaded and warm. `spec` is opaque to the pool.
+
+    `canary` are the parameters of a row whose answer is the same every time, None if the model has none.
+    """
 
     KIND: ClassVar[int] = 1
     spec: dict[str, Any]
     slot_shape: list[int]
     load_seconds: float
+    canary: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,16 @@ class Done:
 
     `results` holds [nonce, error or None, size in bytes] per row, in the batch's order; an error is
     [code, reason]. `payloads` are the JSON fragments, empty where there is an error. `timings` are float seconds.
+    `is_shaken`: the model raised where it should not, so look at it before it is trusted with more. `max_rows`: more
+    did not fit into memory, 0 if all did.
     """
 
     KIND: ClassVar[int] = 4
     batch_id: int
     results: list[list[Any]]
     timings: dict[str, float]
+    is_shaken: bool = False
+    max_rows: int = 0
     payloads: Sequence[bytes] = field(default=(), repr=False)
 
 
@@ -129,11 +137,18 @@ def _is_outcome(value: Any) -> bool:
 def _is_sound(message: Message) -> bool:
     """Whether what a worker says has the types it should: the front relies on them far from any `except`."""
     match message:
-        case Ready(spec, slot_shape, load_seconds):
-            return isinstance(spec, dict) and _is_shape(slot_shape) and isinstance(load_seconds, int | float)
-        case Done(batch_id, results, timings):
+        case Ready(spec, slot_shape, load_seconds, canary):
+            return (
+                isinstance(spec, dict)
+                and _is_shape(slot_shape)
+                and isinstance(load_seconds, int | float)
+                and isinstance(canary, dict | None)
+            )
+        case Done(batch_id, results, timings, is_shaken, max_rows):
             return (
                 type(batch_id) is int
+                and type(is_shaken) is bool
+                and type(max_rows) is int
                 and isinstance(results, list)
                 and all(map(_is_outcome, results))
                 and isinstance(timings, dict)
@@ -163,7 +178,7 @@ def _decode(kind: int, body: bytes, rest: memoryview) -> Message:
             for size in sizes:
                 payloads.append(bytes(rest[start : start + size]))
                 start += size
-            message = Done(message.batch_id, message.results, message.timings, payloads)
+            message = replace(message, payloads=payloads)
     except (ValueError, TypeError, RecursionError) as error:
         raise ProtocolError(f"malformed message of kind {kind}") from error
     return message

@@ -12,17 +12,23 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pool.batching import Entry, Result
 from pool.channel import Channel
 from pool.errors import EntryFailedError
+from pool.pace import MAX_SHAPES, Shape
 from pool.placement import Placement
 from pool.protocol import Batch, Done, ProtocolError
+from pool.slab import Lease
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 64
+"""Batches that have to fit before a larger one is tried again."""
+_MAX_PATIENCE = 64 * _PATIENCE
 
 
 class State(enum.Enum):
@@ -57,6 +63,12 @@ class RunningBatch:
     submitted_at: float
     started_at: float
     """When the worker can have begun: at submission, or when the batch before it was done."""
+    timeout: float
+    """Seconds after `started_at` at which the worker counts as hung."""
+    is_first: bool = False
+    """The worker had not done any of this shape."""
+    is_trial: bool = False
+    """It has more rows than are known to fit into the worker's memory."""
 
     @property
     def num_rows(self) -> int:
@@ -64,9 +76,22 @@ class RunningBatch:
         return sum(entry.cost for entry in self.entries)
 
     @property
+    def shape(self) -> Shape:
+        """What decides how long it takes."""
+        return self.entries[0].batch_key, self.num_rows
+
+    @property
     def is_suspect(self) -> bool:
         """It holds one entry that runs alone after a death."""
         return self.entries[0].is_suspect
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """The canary that a worker was given."""
+
+    batch_id: int
+    nonce: int
 
 
 class Replica:
@@ -81,6 +106,16 @@ class Replica:
         self.pid: int | None = None
         self.num_deaths = 0
         self.num_batches = 0
+        self.examination: Examination | None = None
+        """Under way; nothing else is given out meanwhile."""
+        self.is_examination_due = False
+        """Nothing is given out before it."""
+        self.max_rows: int | None = None
+        """What is known to fit into this worker's memory; None: everything so far."""
+        self._num_fitting = 0
+        self._patience = _PATIENCE
+        self._known_to_fit: int | None = None
+        self._shapes: set[Shape] = set()
         self._max_in_flight = max_in_flight
         self._on_change = on_change
         self._state = State.BACKOFF
@@ -113,6 +148,10 @@ class Replica:
     def connect(self, channel: Channel, pid: int) -> None:
         """A worker fills the position."""
         self._channel, self.pid = channel, pid
+        self.examination, self.is_examination_due = None, False
+        self.max_rows, self._num_fitting = None, 0
+        self._known_to_fit, self._patience = None, _PATIENCE
+        self._shapes.clear()
 
     def disconnect(self) -> list[RunningBatch]:
         """The worker is confirmed dead. Returns what it left unanswered, oldest first."""
@@ -124,22 +163,46 @@ class Replica:
 
     def can_take(self, entry: Entry) -> bool:
         """Whether a batch built around `entry` may go here now. A suspect shares a worker with nothing."""
-        if not self.is_serving:
+        if not self.is_serving or self.examination or self.is_examination_due:
             return False
         if not self.in_flight:
             return True
         shares = entry.is_suspect or self.in_flight[0].is_suspect
         return not shares and len(self.in_flight) < self._max_in_flight
 
-    def submit(self, entries: list[Entry]) -> RunningBatch:
+    def is_first(self, shape: Shape) -> bool:
+        """Whether the worker has done no batch of this shape."""
+        return shape not in self._shapes
+
+    def submit(self, entries: list[Entry], timeout: float) -> RunningBatch:
         """Send a batch to the worker; the pixels are in the slots already."""
         assert self._channel is not None, "only a serving replica is given batches"
         now = time.monotonic()
-        batch = RunningBatch(next(self._batch_ids), entries, now, now)
+        batch = RunningBatch(next(self._batch_ids), entries, now, now, timeout)
+        batch.is_first = self.is_first(batch.shape)
+        batch.is_trial = self._known_to_fit is not None and batch.num_rows > self._known_to_fit
         self.in_flight.append(batch)
         self._channel.send(Batch(batch.batch_id, [[e.lease.slot, e.lease.nonce, e.params] for e in entries]))
         self.become(State.BUSY)
         return batch
+
+    def examine(self, canary: Lease, params: Mapping[str, Any]) -> None:
+        """Send the canary to an idle worker."""
+        assert self._channel is not None and not self.in_flight, "an examination is alone"
+        self.is_examination_due = False
+        self.examination = Examination(next(self._batch_ids), canary.nonce)
+        self._channel.send(Batch(self.examination.batch_id, [[canary.slot, canary.nonce, dict(params)]]))
+
+    def is_examined_by(self, batch_id: int) -> bool:
+        """Whether this is the number of the examination under way."""
+        return self.examination is not None and self.examination.batch_id == batch_id
+
+    def examined(self, done: Done) -> bytes | None:
+        """The worker's answer to the canary, None if it failed. Raises ProtocolError."""
+        examination, self.examination = self.examination, None
+        if examination is None or [result[0] for result in done.results] != [examination.nonce]:
+            raise ProtocolError("an answer to an examination that was not asked for")
+        return None if done.results[0][1] is not None else done.payloads[0]
 
     def complete(self, done: Done) -> RunningBatch:
         """Hand out the answers of the oldest batch. Raises ProtocolError, and frees nothing, if they do not fit it."""
@@ -149,6 +212,9 @@ class Replica:
         outcomes = [*_outcomes(batch, done, self.index)]  # all or nothing: a torn message settles no one
         self.in_flight.popleft()
         self.num_batches += 1
+        if len(self._shapes) < MAX_SHAPES:
+            self._shapes.add(batch.shape)
+        self._learn_what_fits(batch, done)
         for entry, outcome in zip(batch.entries, outcomes, strict=True):
             entry.settle(outcome)
         if self.in_flight:
@@ -156,6 +222,18 @@ class Replica:
         elif self._state is State.BUSY:
             self.become(State.READY)
         return batch
+
+    def _learn_what_fits(self, batch: RunningBatch, done: Done) -> None:
+        """Fewer rows after running out of memory; twice as many again once that went well for a while, which gets
+        longer each time that they did not fit after all."""
+        if done.max_rows:
+            self._patience = min(self._patience * (1 + batch.is_trial), _MAX_PATIENCE)
+            self.max_rows = self._known_to_fit = done.max_rows
+            self._num_fitting = 0
+        elif self.max_rows is not None:
+            self._num_fitting += 1
+            if self._num_fitting >= self._patience:
+                self._known_to_fit, self.max_rows, self._num_fitting = self.max_rows, self.max_rows * 2, 0
 
     def describe(self) -> dict[str, Any]:
         """What operators see: JSON types."""

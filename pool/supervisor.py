@@ -16,15 +16,22 @@ from typing import Any
 
 from pool.backoff import Backoff
 from pool.channel import Channel
+from pool.checkup import Checkup
 from pool.death import Death, explain
 from pool.errors import NotEnoughMemoryError
 from pool.launcher import Launcher, LaunchError, WorkerProcess
 from pool.limits import Limits
+from pool.memory import num_oom_kills
+from pool.oversight import Oversight
 from pool.protocol import Done, Fatal, Message, Progress, ProtocolError, Ready, Slab, Stop
 from pool.replica import Replica, RunningBatch, State
 from pool.slab import Slab as SharedSlab
 
 log = logging.getLogger(__name__)
+
+_MAX_DOUBLINGS = 4
+_MAX_LATENESS = 0.1
+"""Seconds by which a timer may come late without anybody being suspected of having stood still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +52,27 @@ class Listener:
     on_done: Callable[[Replica, RunningBatch], None]
     on_death: Callable[[Replica, Death], None]
     on_load_failed: Callable[[Fatal], None]
+    on_able: Callable[[], None]
+    """A replica may be given batches that was not before."""
     on_progress: Callable[[Mapping[str, Any]], None]
 
 
 class Supervisor:
     """The coroutine and what it needs to know between two events."""
 
-    def __init__(self, replica: Replica, launcher: Launcher, recipe: Recipe, listener: Listener) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        launcher: Launcher,
+        recipe: Recipe,
+        listener: Listener,
+        oversight: Oversight,
+    ) -> None:
         self.replica = replica
         self._launcher = launcher
         self._recipe = recipe
         self._listener = listener
+        self._oversight = oversight
         self._backoff = Backoff()
         self._stop_wanted = asyncio.Event()
         self._worker: WorkerProcess | None = None
@@ -66,6 +83,13 @@ class Supervisor:
         self._kill_reason: str | None = None
         self._fatal: Fatal | None = None
         self._num_load_failures = 0
+        self._num_launch_timeouts = 0
+        self._num_oom_kills = 0
+        self._canary: Mapping[str, Any] | None = None
+        self._checkup = Checkup(recipe.limits, self._examine_if_idle)
+        self._has_progressed = False
+        self._restart_wanted = False
+        self._time_to_finish = 0.0
 
     async def run(self) -> None:
         """Start workers until the replica is stopped or loading has failed for good."""
@@ -85,25 +109,34 @@ class Supervisor:
             self._listener.on_death(self.replica, death)
             if self._stop_wanted.is_set() or self._has_failed_for_good():
                 break
-            self._backoff.failed()
+            if death.reason != "stopped":
+                self._backoff.failed()
             self.replica.become(State.BACKOFF)
         self.replica.become(State.STOPPED)
 
     async def _wait_out_backoff(self) -> bool:
         """False when the replica was stopped meanwhile."""
         delay = self._backoff.delay(is_load=self._fatal is not None)
-        if delay > 0 and not self._stop_wanted.is_set():
+        breaker = self._oversight.breaker
+        while not self._stop_wanted.is_set():
+            if delay <= 0 and (delay := breaker.start_delay(self.replica.index, time.monotonic())) <= 0:
+                return True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_wanted.wait(), delay)
-        return not self._stop_wanted.is_set()
+            delay = 0.0
+        return False
 
     async def _one_life(self) -> Death:
         self._kill_reason = self._fatal = None
+        self._has_progressed = self._restart_wanted = False
+        self._time_to_finish = 0.0
+        self._num_oom_kills = num_oom_kills()
         try:
             ours = await self._launch()
         except LaunchError as error:
-            reason = "stopped" if self._stop_wanted.is_set() else f"not_launched: {error}"
-            return Death(reason, is_attributable=False, batches=[])
+            was_stopped = self._stop_wanted.is_set()
+            reason = "stopped" if was_stopped else f"not_launched: {error}"
+            return Death(reason, is_attributable=False, batches=[], has_progressed=was_stopped)
         assert self._worker is not None
         limit = self._recipe.limits.max_result_bytes * self._recipe.limits.max_batch_size
         channel = self._channel = Channel(ours, limit, self._on_message, self._on_violation)
@@ -115,14 +148,18 @@ class Supervisor:
             code = await asyncio.shield(self._worker.exited)
         finally:
             self._disarm_timer()
+            self._checkup.end()
         self._worker = None
         self.replica.become(State.DEAD)  # before the drain, which makes the pool assign: not to this one
         channel.drain()  # what it answered before it died counts
         channel.close()
         self._channel = None
         await self._end_opening()
-        reason, is_attributable = explain(code, self._kill_reason, was_asked=self._stop_wanted.is_set())
-        return Death(reason, is_attributable, self.replica.disconnect())
+        was_asked = self._stop_wanted.is_set() or self._restart_wanted
+        was_short = num_oom_kills() > self._num_oom_kills
+        reason, is_attributable = explain(code, self._kill_reason, was_asked=was_asked, was_short=was_short)
+        has_progressed = self._has_progressed or reason == "stopped"
+        return Death(reason, is_attributable, self.replica.disconnect(), has_progressed)
 
     async def _launch(self) -> socket.socket:
         """Our end of a new worker's socket. Raises LaunchError, also when stopped meanwhile."""
@@ -130,22 +167,28 @@ class Supervisor:
             ours, theirs = socket.socketpair()
         except OSError as error:
             raise LaunchError(f"no socket for a worker: {error.strerror}") from error
+        patience = self._recipe.limits.launch_timeout * 2 ** min(self._num_launch_timeouts, _MAX_DOUBLINGS)
         try:
-            async with asyncio.timeout(self._recipe.limits.start_timeout) as self._launch_timeout:
+            async with asyncio.timeout(patience) as self._launch_timeout:
                 self._worker = await self._launcher.spawn(theirs, self._arguments())
         except TimeoutError:
             ours.close()
+            if not self._stop_wanted.is_set():
+                self._num_launch_timeouts += 1  # a slow machine gets twice the time
+                self._launcher.replace()
             raise LaunchError("the forkserver did not answer") from None
         except BaseException:
             ours.close()
             raise
         finally:
             self._launch_timeout = None
+        self._num_launch_timeouts = 0
         return ours
 
     async def _abandon(self) -> Death:
         """After an exception of ours: see the worker dead, give back what it had."""
         self._disarm_timer()
+        self._checkup.end()
         if self._worker is not None:
             self._worker.kill()
             await asyncio.shield(self._worker.exited)
@@ -165,12 +208,15 @@ class Supervisor:
             "cores": list(placement.cores),
             "environment": dict(placement.environment),
             "max_result_bytes": self._recipe.limits.max_result_bytes,
+            "check_timeout": self._recipe.limits.check_timeout,
         }
 
     def _on_message(self, message: Message) -> None:
         match message:
             case Ready():
                 self._on_ready(message)
+            case Done() if self.replica.is_examined_by(message.batch_id):
+                self._on_examined(message)
             case Done():
                 self._on_done(message)
             case Progress():
@@ -185,6 +231,8 @@ class Supervisor:
             return
         if self._opening is not None:
             raise ProtocolError("ready twice")
+        log.info("replica %d: loaded", self.replica.index, extra={"load_seconds": ready.load_seconds})
+        self._disarm_timer()  # the rest is ours to do
         self._opening = asyncio.create_task(self._open(ready))
         self._opening.add_done_callback(self._on_opened)
 
@@ -202,9 +250,41 @@ class Supervisor:
             return
         assert self._channel is not None
         self._channel.send(Slab(slab.num_slots, list(slab.slot_shape)), slab.descriptor)
-        self._disarm_timer()
+        self._canary = ready.canary
+        if ready.canary is None:
+            self._serve()
+        else:
+            self._examine()
+
+    def _serve(self) -> None:
         self._num_load_failures = 0
         self.replica.become(State.READY)
+        if self._canary is not None:
+            self._checkup.begin()
+        self._listener.on_able()
+
+    def _examine(self) -> None:
+        """Have the canary answered, ahead of everything that waits."""
+        assert self._oversight.canary is not None and self._canary is not None
+        self.replica.examine(self._oversight.canary, self._canary)
+        self._arm_timer(self._recipe.limits.first_batch_timeout, "canary_hang")
+
+    def _on_examined(self, done: Done) -> None:
+        if self.replica.state is not State.DRAINING:  # then the timer is the one that ends the drain
+            self._disarm_timer()
+        payload = self.replica.examined(done)
+        is_fresh = self.replica.state is State.STARTING
+        if not self._oversight.answer.check(payload, is_fresh=is_fresh):
+            log.error("replica %d answers wrongly", self.replica.index, extra={"results": done.results})
+            self.kill("canary_wrong")
+        elif is_fresh:
+            self._serve()
+        elif self.replica.is_serving:
+            self._listener.on_able()
+
+    def _examine_if_idle(self) -> None:
+        if self.replica.state is State.READY and not self.replica.examination:
+            self._examine()
 
     def _on_opened(self, opening: asyncio.Task[None]) -> None:
         if opening.cancelled() or opening.exception() is not None:
@@ -218,10 +298,24 @@ class Supervisor:
     def _on_done(self, done: Done) -> None:
         batch = self.replica.complete(done)
         self._backoff.progressed()
+        self._oversight.breaker.progressed()
+        self._has_progressed = True
+        self._checkup.note_activity()
         if self.replica.is_serving:  # while it drains the timer is the one that ends the drain
             self._disarm_timer()
+            self._look_after(batch, done)
             self.watch()
         self._listener.on_done(self.replica, batch)
+
+    def _look_after(self, batch: RunningBatch, done: Done) -> None:
+        """What a batch tells of the worker's own condition; trying whether more fits now is not held against it."""
+        if done.max_rows and not batch.is_trial and self._checkup.note_shortage():
+            self.restart("out of memory too often")
+            return
+        if done.is_shaken and self._canary is not None:
+            self.replica.is_examination_due = True
+        if self.replica.is_examination_due and not self.replica.in_flight:
+            self._examine()
 
     def _on_violation(self, error: ProtocolError) -> None:
         log.error("replica %d: protocol violation: %s", self.replica.index, error)
@@ -230,11 +324,22 @@ class Supervisor:
     def watch(self) -> None:
         """Time the oldest batch in flight; a worker that takes longer is killed."""
         if self.replica.in_flight and self._timer is None and self.replica.is_serving:
-            elapsed = time.monotonic() - self.replica.in_flight[0].started_at
-            self._arm_timer(self._recipe.limits.batch_timeout - elapsed, "hang")
+            batch = self.replica.in_flight[0]
+            self._arm_timer(batch.started_at + batch.timeout - time.monotonic(), "hang")
 
     def _arm_timer(self, seconds: float, reason: str) -> None:
-        self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), self.kill, reason)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(seconds, 0.0), self._on_time_up, reason)
+
+    def _on_time_up(self, reason: str) -> None:
+        """Kill, unless the loop is late: then the worker's answer may lie there, so it gets that time too."""
+        assert self._timer is not None
+        loop = asyncio.get_running_loop()
+        late = loop.time() - self._timer.when()
+        if late > _MAX_LATENESS:
+            self._timer = loop.call_later(late, self.kill, reason)
+        else:
+            self.kill(reason)
 
     def _disarm_timer(self) -> None:
         if self._timer is not None:
@@ -249,6 +354,22 @@ class Supervisor:
                 self._launch_timeout.reschedule(asyncio.get_running_loop().time())
             elif self._worker is not None:
                 self._ask_to_stop()
+        elif self.replica.state is State.DRAINING:  # it was retired and had longer
+            self._disarm_timer()
+            self._arm_timer(self._recipe.limits.stop_timeout, "stop_timeout")
+
+    def retire(self) -> None:
+        """Like `stop`, but what is under way is given its own time."""
+        self._time_to_finish = sum(batch.timeout for batch in self.replica.in_flight)
+        self.stop()
+
+    def restart(self, reason: str) -> None:
+        """Let the worker finish what it has, then start a fresh one in its place."""
+        if self.replica.is_serving and not self._restart_wanted:
+            log.warning("replica %d: worker is replaced: %s", self.replica.index, reason)
+            self._restart_wanted = True
+            self._time_to_finish = sum(batch.timeout for batch in self.replica.in_flight)
+            self._ask_to_stop()
 
     def _ask_to_stop(self) -> None:
         assert self._channel is not None
@@ -259,7 +380,7 @@ class Supervisor:
             return
         self.replica.become(State.DRAINING)
         self._channel.send(Stop())
-        self._arm_timer(self._recipe.limits.stop_timeout, "stop_timeout")
+        self._arm_timer(self._time_to_finish + self._recipe.limits.stop_timeout, "stop_timeout")
 
     def kill(self, reason: str) -> None:
         """SIGKILL now; the coroutine sees to the rest when the process is confirmed gone.
@@ -267,6 +388,8 @@ class Supervisor:
         That may take a while (a driver cleans up first): until then the replica is given nothing more.
         """
         if self._worker is not None:
+            if reason in ("hang", "canary_hang") and self._worker.is_frozen:
+                reason = "frozen"
             self._kill_reason = self._kill_reason or reason
             self._worker.kill()
             self.replica.become(State.DRAINING)

@@ -58,13 +58,14 @@ def main(connection: socket.socket, arguments: Mapping[str, Any]) -> int:
         return ExitCode.ASKED_TO
     except Exception as error:  # noqa: BLE001  border: whatever a factory raises is reported
         traceback.print_exc()
-        code = getattr(error, "code", None)
-        permanent = bool(getattr(error, "permanent", False))
-        _send(connection, Fatal(code if isinstance(code, str) else "load_failed", _reason(error), permanent))
-        return ExitCode.LOAD_FAILED
+        code = _code(error, "load_failed")
+        permanent = bool(getattr(error, "permanent", False)) or code == "device_lost"
+        _send(connection, Fatal(code, _reason(error), permanent))
+        return ExitCode.DEVICE_LOST if code == "device_lost" else ExitCode.LOAD_FAILED
     try:
-        _send(connection, Ready(dict(model.spec), list(model.slot_shape), seconds))
-        _Server(connection, model, arguments["max_result_bytes"]).run()
+        canary = getattr(model, "canary", None)
+        _send(connection, Ready(dict(model.spec), list(model.slot_shape), seconds, canary))
+        _Server(connection, model, arguments).run()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the front is gone
     return ExitCode.ASKED_TO
@@ -100,15 +101,23 @@ def _send(connection: socket.socket, message: Message) -> None:
         connection.sendall(frame)
 
 
+def _code(error: BaseException, otherwise: str) -> str:
+    code = getattr(error, "code", None)
+    if isinstance(code, str):
+        return code
+    return "out_of_memory" if isinstance(error, MemoryError) else otherwise
+
+
 def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:_MAX_REASON_CHARS]
 
 
 class _Server:
-    def __init__(self, connection: socket.socket, model: Model, max_result_bytes: int) -> None:
+    def __init__(self, connection: socket.socket, model: Model, arguments: Mapping[str, Any]) -> None:
         self._connection = connection
         self._model = model
-        self._max_result_bytes = max_result_bytes
+        self._max_result_bytes: int = arguments["max_result_bytes"]
+        self._check_timeout: float = arguments["check_timeout"]
         self._slab: SlabView | None = None
 
     def run(self) -> None:
@@ -135,37 +144,75 @@ class _Server:
         assert self._slab is not None, "the slab comes before the first batch"
         started = time.monotonic()
         rows = [Row(self._slab.pixels(slot, nonce), params) for slot, nonce, params in batch.rows]
-        fragments, timings = _infer(self._model, rows)
+        attempt = Attempt(self._model, self._check_timeout)
+        fragments = attempt.infer(rows)
         results, payloads = [], []
         for (_, nonce, _), fragment in zip(batch.rows, fragments, strict=True):
             payload, error = self._encode_row(fragment)
             results.append([nonce, error, len(payload)])
             payloads.append(payload)
-        seconds = {name: float(value) for name, value in timings.items() if math.isfinite(value)}
-        return Done(batch.batch_id, results, {**seconds, "total": time.monotonic() - started}, payloads)
+        seconds = {name: float(value) for name, value in attempt.timings.items() if math.isfinite(value)}
+        seconds["total"] = time.monotonic() - started
+        return Done(batch.batch_id, results, seconds, attempt.is_shaken, attempt.max_rows, payloads)
 
     def _encode_row(self, fragment: bytes | Exception) -> tuple[bytes, list[str] | None]:
         if isinstance(fragment, Exception):
-            code = getattr(fragment, "code", None)
-            return b"", [code if isinstance(code, str) else "internal", _reason(fragment)]
+            return b"", [_code(fragment, "internal"), _reason(fragment)]
         if len(fragment) > self._max_result_bytes:
             return b"", ["result_too_large", f"{len(fragment)} bytes"]
         return fragment, None
 
 
-def _infer(model: Model, rows: Sequence[Row]) -> tuple[Sequence[bytes | Exception], Mapping[str, float]]:
-    """All rows at once; if that raises, one by one, so that only the culprit fails."""
-    try:
-        answers: Answers = model.infer(rows)
-        if len(answers.fragments) != len(rows):
-            raise RuntimeError(f"{len(answers.fragments)} answers for {len(rows)} rows")
-        return answers.fragments, answers.timings
-    except Exception as error:  # noqa: BLE001  border: whatever a model raises is one entry's error
-        traceback.print_exc()
+class Attempt:
+    """One batch, run as whole as possible: after an exception its rows one by one, out of memory in halves."""
+
+    def __init__(self, model: Model, check_timeout: float) -> None:
+        self._model = model
+        self._check_timeout = check_timeout
+        self.timings: Mapping[str, float] = {}
+        """Of the batch; empty if it did not run as a whole."""
+        self.is_shaken = False
+        """The model raised something that was not about memory."""
+        self.max_rows = 0
+        """What fitted into memory when the whole did not; 0 if it did."""
+
+    def infer(self, rows: Sequence[Row]) -> Sequence[bytes | Exception]:
+        """One JSON object or exception per row."""
+        try:
+            answers: Answers = self._model.infer(rows)
+            if len(answers.fragments) != len(rows):
+                raise RuntimeError(f"{len(answers.fragments)} answers for {len(rows)} rows")
+        except Exception as error:  # noqa: BLE001  border: whatever a model raises is one entry's error
+            traceback.print_exc()
+            failure = error.with_traceback(None)  # its frames would keep the batch's tensors alive
+        else:
+            if not self.is_shaken and not self.max_rows:
+                self.timings = answers.timings
+            return answers.fragments
+        is_memory = _code(failure, "internal") == "out_of_memory"
+        if is_memory:
+            self.max_rows = max(len(rows) // 2, 1)
+        else:
+            self.is_shaken = True
+            _end_if_broken(self._model, self._check_timeout)
         if len(rows) == 1:
-            return [error], {}
-    fragments: list[bytes | Exception] = []
-    for row in rows:
-        answered, _ = _infer(model, [row])
-        fragments.extend(answered)
-    return fragments, {}
+            return [failure]
+        size = self.max_rows if is_memory else 1
+        parts = [self.infer(rows[first : first + size]) for first in range(0, len(rows), size)]
+        return [fragment for part in parts for fragment in part]
+
+
+def _end_if_broken(model: Model, timeout: float) -> None:
+    """End this process, without destructors that might hang, if its device is not to be trusted any more."""
+    check = getattr(model, "check_device", None)
+    if check is None:
+        return
+    watchdog = threading.Timer(timeout, os._exit, [ExitCode.DEVICE_FAULT])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        check()
+    except BaseException:  # noqa: BLE001  whatever it is, a fresh process is the cure
+        traceback.print_exc()
+        os._exit(ExitCode.DEVICE_FAULT)
+    watchdog.cancel()

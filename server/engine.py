@@ -45,6 +45,7 @@ class Engine:
             start_timeout=settings.start_timeout,
             max_load_waiters=settings.max_load_waiters,
             drain_timeout=settings.drain_timeout,
+            give_up_after=settings.give_up_after,
         )
         around = Surroundings(
             self._launching.forkservers,
@@ -66,6 +67,13 @@ class Engine:
         self.fetcher: Fetcher | None = None
         if settings.image_url == "public":
             self.fetcher = fetcher or Fetcher(settings.max_body_bytes, settings.max_fetches)
+
+        self.is_leaving = False
+        """Readiness says no and connections are closed; requests are still answered."""
+
+    def leave(self) -> None:
+        """Say so to load balancers and clients; everything goes on until `stop`."""
+        self.is_leaving = True
 
     def start(self) -> None:
         """Begin to load; returns at once."""

@@ -71,6 +71,7 @@ KINDS: Mapping[str, Kind] = {
         "{subject}` there once it has a network, or copy them into the weights folder that the log names.",
         5.0,
     ),
+    "out_of_memory": Kind(_BUSY, "The device has not enough memory for this.", 5.0),
     "weights_not_stored": Kind(
         _BUSY,
         "The weights of {subject} could not be stored: the disk is full or the weights folder cannot be written to. "
@@ -133,7 +134,7 @@ class ClientDisconnectedError(Exception):
     """Nobody is left to answer."""
 
 
-_FROM_MODEL = {"image_unprocessable", "invalid_parameter"}
+_FROM_MODEL = {"image_unprocessable", "invalid_parameter", "out_of_memory"}
 """Codes that a model may choose for one entry; any other word is ours to look into."""
 _FROM_LOADING = {
     "weights_unavailable",
@@ -161,6 +162,8 @@ def from_pool(error: pool_errors.PoolError, model_id: str, progress: str = "") -
             return RequestFailedError(
                 "model_loading", model_id, retry_after=error.retry_after, progress=progress
             )
+        case pool_errors.CrashLoopError():
+            return RequestFailedError("model_unavailable", model_id, retry_after=error.retry_after)
         case pool_errors.LoadFailedError(code=code) if code in _FROM_LOADING:
             return RequestFailedError(code, model_id)
         case pool_errors.EntryFailedError(code=code) if code in _FROM_MODEL:

@@ -57,6 +57,10 @@ class Launching:
             num_extra_slots=self._num_decode_threads,
             start_timeout=settings.start_timeout,
             batch_timeout=settings.batch_timeout,
+            first_batch_timeout=settings.first_batch_timeout,
+            min_batch_timeout=settings.min_batch_timeout,
+            max_worker_growth=settings.max_worker_growth,
+            max_worker_age=settings.max_worker_age,
         )
         return Pool(
             entry.model_id,

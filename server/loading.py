@@ -35,6 +35,7 @@ class Policy:
     start_timeout: float = 600.0
     max_load_waiters: int = 64
     drain_timeout: float = 25.0
+    give_up_after: float = 120.0
 
 
 class Loading:
@@ -131,7 +132,7 @@ class Loading:
             and served.num_users == 0
             and served.reloading is None
             and pool.is_idle
-            and pool.state in ("ready", "failed")
+            and pool.state in ("ready", "failed", "crash_looping")
         )
 
     def _reason(self, size: int, *, lacks_place: bool) -> str:

@@ -7,6 +7,7 @@ import logging
 import random
 import re
 import time
+from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -26,12 +27,15 @@ class RequestScope:
     """Pure ASGI. Puts `request_id` and `started_at` (monotonic seconds) into ``scope["state"]``.
 
     An ``X-Request-Id`` that is not 1 to 64 letters, digits, dots, dashes or underscores is replaced by one of
-    ours; the reply carries it as a header.
+    ours; the reply carries it as a header. While `is_leaving()`, every reply closes its connection.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, is_leaving: Callable[[], bool] = lambda: False
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._is_leaving = is_leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, log and count it."""
@@ -47,7 +51,10 @@ class RequestScope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                if self._is_leaving():
+                    headers["connection"] = "close"
             await send(message)
 
         try:

@@ -12,9 +12,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from pool import LoadFailedError, ModelLoadingError, Pool, PoolError, PoolStoppedError
+from pool import CrashLoopError, LoadFailedError, ModelLoadingError, Pool, PoolError, PoolStoppedError
 from server.errors import RequestFailedError, from_pool
 from server.loading import Loading, Policy
+from server.recovery import Recovery
 from server.reloading import start_reload
 from server.room import Room
 from server.served import Served, progress_text
@@ -38,6 +39,9 @@ class Registry:
         self._room = room
         self._loading = Loading(self.models, policy, make_pool, room)
         self._num_waiters = 0
+        self._recovery = Recovery(policy.give_up_after)
+        self.on_given_up: Callable[[], None] = lambda: None
+        """Called when the required models have been beyond help for long."""
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -53,7 +57,6 @@ class Registry:
             if served.is_required:
                 self._loading.open(served)
         self._keeper = asyncio.create_task(self._keep(), name="registry-keeper")
-        self._keeper.add_done_callback(_report_end)
 
     async def stop(self) -> None:
         """Finish what is in flight within the drain timeout, end all processes. Safe to call twice."""
@@ -76,19 +79,34 @@ class Registry:
             await asyncio.wait(closing)
 
     async def _keep(self) -> None:
-        while True:
-            for served in self.models.values():
-                pool = served.pool
-                if pool is not None and pool.is_ready:
-                    served.note_success()
-                elif pool is not None and pool.state == "failed":
-                    await self._loading.note_failure(served, pool)
-                is_due = served.is_required and served.pool is None and served.retry_at <= time.monotonic()
-                if is_due and served.opening is None:
-                    self._loading.open(served)
-            if self._room.is_due:
-                await self._room.look()
+        is_hopeful = True
+        while is_hopeful:
+            try:
+                is_hopeful = await self._look_after_models()
+            except (
+                Exception
+            ):  # border: a round that fails is a bug of ours; without the next one nothing recovers
+                log.critical("the registry's keeper failed", exc_info=True)
             await asyncio.sleep(KEEPER_INTERVAL)
+
+    async def _look_after_models(self) -> bool:
+        """One round. False if there is no use in another."""
+        for served in self.models.values():
+            pool = served.pool
+            if pool is not None and pool.is_ready:
+                served.note_success()
+            elif pool is not None and pool.state == "failed":
+                await self._loading.note_failure(served, pool)
+            is_due = served.is_required and served.pool is None and served.retry_at <= time.monotonic()
+            if is_due and served.opening is None:
+                self._loading.open(served)
+        if self._recovery.is_given_up(self.models.values(), time.monotonic()):
+            log.critical("no required model can be served: giving up")
+            self.on_given_up()
+            return False
+        if self._room.is_due:
+            await self._room.look()
+        return True
 
     # For requests
 
@@ -150,8 +168,8 @@ class Registry:
         except (TimeoutError, ModelLoadingError):
             progress = progress_text(served.pool) if served.pool is not None else ""
             raise RequestFailedError("model_loading", served.model_id, progress=progress) from None
-        except PoolStoppedError:
-            raise RequestFailedError("model_unavailable", served.model_id) from None
+        except (CrashLoopError, PoolStoppedError) as error:
+            raise from_pool(error, served.model_id) from None
         finally:
             self._num_waiters -= 1
 
@@ -240,9 +258,3 @@ class Registry:
             code = "shutting_down" if self.is_stopping else "model_unavailable"
             raise RequestFailedError(code, served.model_id, reason=reason)
         task.result()
-
-
-def _report_end(keeper: asyncio.Task[None]) -> None:
-    """Ending by itself is a bug of ours: say so loudly."""
-    if not keeper.cancelled() and (error := keeper.exception()) is not None:
-        log.critical("the registry's keeper failed", exc_info=error)

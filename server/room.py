@@ -149,9 +149,13 @@ class Room:
         # worker that is being replaced will soon take as much as the one before.
         whole = {pool for pool in workers if all(replica.is_serving for replica in pool.replicas)}
         forkservers = self._around.forkservers()
-        measured, front, shared, self._available = await asyncio.to_thread(
-            self._measure, workers, list(forkservers.values())
-        )
+        try:
+            measured, front, shared, self._available = await asyncio.to_thread(
+                self._measure, workers, list(forkservers.values())
+            )
+        except OSError as error:  # no descriptor left: what was measured last has to do
+            log.warning("memory cannot be measured: %s", error.strerror)
+            return
         libraries = sum(
             estimate.FORKSERVER_BYTES[family] for family in forkservers
         )  # or while they are imported

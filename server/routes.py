@@ -76,7 +76,8 @@ class Routes:
 
     async def readiness(self, request: Request) -> Response:
         """200 if every required model has a replica that serves and the server is not stopping, else 503."""
-        health = health_of(self._registry.models.values(), is_stopping=self._registry.is_stopping)
+        is_stopping = self._registry.is_stopping or self._engine.is_leaving
+        health = health_of(self._registry.models.values(), is_stopping=is_stopping)
         return JsonReply(
             health, HTTPStatus.OK if health["status"] == "ready" else HTTPStatus.SERVICE_UNAVAILABLE
         )

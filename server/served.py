@@ -64,7 +64,7 @@ class Served:
 
     @property
     def state(self) -> str:
-        """``unloaded``, ``loading``, ``ready``, ``draining`` or ``failed``."""
+        """``unloaded``, ``loading``, ``ready``, ``crash_looping``, ``draining`` or ``failed``."""
         if self.pool is not None:
             return self.pool.state
         if self.opening is not None:
@@ -147,6 +147,7 @@ class Served:
             "queue_length": snapshot["queue_length"] if snapshot else 0,
             "slots": snapshot["slots"] if snapshot else {"total": 0, "free": 0},
             "replicas": snapshot["replicas"] if snapshot else [],
+            "counters": snapshot["counters"] if snapshot else {},
         }
 
     def _describe_reload(self) -> dict[str, Any] | None:
@@ -175,7 +176,7 @@ def health_of(models: Collection[Served], *, is_stopping: bool) -> dict[str, Any
         status = "draining"
     elif all(served.is_ready for served in required):
         status = "ready"
-    elif any(served.state == "failed" for served in required):
+    elif any(served.state in ("failed", "crash_looping") for served in required):
         status = "unavailable"
     else:
         status = "loading"

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from server.app import create_app
+from server.connection import Connection
 from server.devices import NoSuchDeviceError
 from server.engine import Engine
+from server.leaving import Leaving
 from server.log import configure_log
 from server.settings import Settings
 from server.settings_load import SettingsError
@@ -24,26 +27,17 @@ KEEP_ALIVE_TIMEOUT = 75
 sends a request into a connection that is gone."""
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: starting again as it is cannot help."""
+EXIT_UNAVAILABLE = 75
+"""EX_TEMPFAIL of sysexits.h: starting again, perhaps elsewhere, may help."""
 SAMPLE = Path("models/demo/samples/sample.jpg")
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_listening = on_listening
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_listening()
-
-
-def serve(settings: Settings) -> int:
-    """Run until a signal; the exit code."""
+def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create_app) -> int:
+    """Run until a signal; the exit code. `make_app` replaces what is served, for tests and benches."""
     configure_log(settings.log_format, settings.log_level)
     try:
-        app = create_app(settings, Engine(settings))
+        app = make_app(settings)
+        engine: Engine = app.state.engine
     except (SettingsError, NoSuchDeviceError) as error:
         print(f"inference-engine: {error}", file=sys.stderr)
         return EXIT_CONFIG
@@ -56,7 +50,7 @@ def serve(settings: Settings) -> int:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -67,13 +61,14 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
     )
     address = base_url(listener)
-    server = _Server(config, lambda: print(welcome(address), flush=True))
+    server = Leaving(config, settings.lame_duck, lambda: print(welcome(address), flush=True), engine.leave)
+    engine.registry.on_given_up = lambda: server.give_up(EXIT_UNAVAILABLE)
     # uvicorn puts these back when it is done and raises the signal again; with its own it ends with code 0 then.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, server.handle_exit)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
-    return 0
+    return server.exit_code
 
 
 def listen(host: str, port: int) -> socket.socket:

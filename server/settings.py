@@ -138,7 +138,20 @@ class Settings(BaseSettings):
         30.0, description="Seconds after which a request is given up (loading not counted)."
     )
     batch_timeout: Seconds = Field(
-        60.0, description="Seconds after which a worker that does not finish its batch is replaced."
+        120.0, description="Seconds after which a worker that does not finish its batch is replaced, at most."
+    )
+    first_batch_timeout: Seconds = Field(
+        60.0,
+        description="The same for the first batch of each size; later ones have what was learnt from it.",
+    )
+    min_batch_timeout: Seconds = Field(
+        10.0, description="The least that is learnt; a batch has 5 times what the slowest took, or this."
+    )
+    max_worker_growth: int = Field(
+        0, ge=0, description="Bytes that a worker may grow by once warm before it is replaced; 0: any."
+    )
+    max_worker_age: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Seconds after which a worker is replaced; 0: never."
     )
     start_timeout: Seconds = Field(
         600.0, description="Seconds after which a worker that does not finish loading is replaced."
@@ -159,6 +172,20 @@ class Settings(BaseSettings):
     )
     max_fetches: Count = Field(64, description="Downloads of images at once.")
 
+    give_up_after: float = Field(
+        120.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds without any required model, its workers dying or its device gone, after which the server "
+        "ends with code 75, so that the platform acts; 0: never.",
+    )
+    lame_duck: float = Field(
+        5.0,
+        ge=0,
+        le=300,
+        allow_inf_nan=False,
+        description="Seconds between SIGTERM and the end of the port: readiness says no, requests are answered.",
+    )
     drain_timeout: Seconds = Field(25.0, description="Seconds that a stop waits for requests in flight.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal."

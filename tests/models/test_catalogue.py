@@ -58,8 +58,8 @@ def test_an_operators_entry_points_to_the_file_and_its_hash() -> None:
     config = entry.to_config()
     assert (config["source"], config["weights"]) == ("file", "weights/mine.pt")
     assert (config["sha256"], config["imgsz"]) == ("ab" * 32, 320)
-    assert entry.factory == "models.yolo:load"
-    assert operator_entry("b", Path("b"), family="blip", task="vqa").factory == "models.blip:load"
+    assert entry.factory == "models.guarded:load_yolo"
+    assert operator_entry("b", Path("b"), family="blip", task="vqa").factory == "models.guarded:load_blip"
 
 
 def test_the_catalogue_cannot_be_changed() -> None:

@@ -145,10 +145,10 @@ class Garbles(Fake):
 _GARBAGE = {
     "noise": [b"\xff" * 64],
     "unknown_kind": [b"\0\0\0\x07\x63\0\0\0\x02[]"],
-    "wrong_batch": [encode(Done(999, [], {}, []))],
-    "wrong_nonce": [encode(Done(1, [[1, None, 2]], {}, [b"{}"]))],
-    "too_few": [encode(Done(1, [], {}, []))],
-    "sizes": [encode(Done(1, [[1, None, 99]], {}, [b"{}"]))],
+    "wrong_batch": [encode(Done(999, [], {}))],
+    "wrong_nonce": [encode(Done(1, [[1, None, 2]], {}, payloads=[b"{}"]))],
+    "too_few": [encode(Done(1, [], {}))],
+    "sizes": [encode(Done(1, [[1, None, 99]], {}, payloads=[b"{}"]))],
     "ready_again": [encode(Ready({}, list(SLOT_SHAPE), 0.0))],
     "front_only": [encode(Stop())],
     "wrong_type": [encode(Progress([1]))],  # type: ignore[arg-type]

@@ -265,7 +265,7 @@ async def test_a_stopped_process_is_found_and_replaced(make_pool: MakePool) -> N
     os.kill(pool.replicas[0].pid or 0, signal.SIGSTOP)
     result = await ask(pool, 1)
     assert json.loads(result.payload)["crc"] == crc(1)
-    assert pool.counters["deaths_hang"] == 1
+    assert pool.counters["deaths_frozen"] == 1
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 2])

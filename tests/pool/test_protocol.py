@@ -22,9 +22,11 @@ from pool.protocol import (
 
 MESSAGES: list[Message] = [
     Ready({"labels": ["a"]}, [8, 8, 3], 0.5),
+    Ready({}, [8], 0.5, {"confidence": 0.1}),
+    Done(2, [], {}, True, 4, []),
     Slab(4, [8, 8, 3]),
     Batch(1, [[0, 2**64 - 1, {"confidence": 0.25}]]),
-    Done(1, [[5, None, 3], [6, ["internal", "why"], 0]], {"infer": 0.1}, [b"{1}", b""]),
+    Done(1, [[5, None, 3], [6, ["internal", "why"], 0]], {"infer": 0.1}, payloads=[b"{1}", b""]),
     Fatal("load_failed", "réason", True),
     Progress({"done_bytes": 1}),
     Stop(),
@@ -51,9 +53,9 @@ def test_messages_survive_any_cut_of_the_stream(cuts: list[int]) -> None:
         b"\0\0\0\x07\x07\0\0\0\xff[]",  # JSON longer than the frame
         b"\0\0\0\x07\x07\0\0\0\x02{]",  # not JSON
         b"\0\0\0\x08\x07\0\0\0\x03[1]",  # a field too many
-        encode(Done(1, [[5, None, 3]], {}, [b"12"])),  # sizes that do not add up
-        encode(Done(1, [[5, None, -1], [6, None, 3]], {}, [b"12"])),
-        encode(Done(1, [[5]], {}, [])),
+        encode(Done(1, [[5, None, 3]], {}, payloads=[b"12"])),  # sizes that do not add up
+        encode(Done(1, [[5, None, -1], [6, None, 3]], {}, payloads=[b"12"])),
+        encode(Done(1, [[5]], {}, payloads=[])),
     ],
 )
 def test_nonsense_is_a_protocol_error(stream: bytes) -> None:
@@ -76,11 +78,14 @@ def test_a_frame_over_the_limit_is_refused_before_it_is_read() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Done(1, [[5, None, 2]], [1], [b"{}"]),  # type: ignore[arg-type]
-        Done(1, [[5, None, 2]], {"infer": "x"}, [b"{}"]),  # type: ignore[dict-item]
-        Done(1, [[5, "oops!", 0]], {}, [b""]),
-        Done(1, [[5, [1, 2], 0]], {}, [b""]),
-        Done(1, [["5", None, 2]], {}, [b"{}"]),
+        Done(1, [[5, None, 2]], [1], payloads=[b"{}"]),  # type: ignore[arg-type]
+        Done(1, [[5, None, 2]], {"infer": "x"}, payloads=[b"{}"]),  # type: ignore[dict-item]
+        Done(1, [[5, "oops!", 0]], {}, payloads=[b""]),
+        Done(1, [[5, [1, 2], 0]], {}, payloads=[b""]),
+        Done(1, [["5", None, 2]], {}, payloads=[b"{}"]),
+        Ready({}, [8], 0.0, [1]),  # type: ignore[arg-type]
+        Done(1, [], {}, 1),  # type: ignore[arg-type]
+        Done(1, [], {}, False, "2"),  # type: ignore[arg-type]
         Ready([], [8], 0.0),  # type: ignore[arg-type]
         Ready({}, [8, "8"], 0.0),  # type: ignore[list-item]
         Ready({}, [0], 0.0),

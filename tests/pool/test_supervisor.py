@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pool import EntryFailedError, Launcher, Limits, Placement, Pool
+from pool import EntryFailedError, Launcher, Limits, LoadFailedError, Placement, Pool
+from pool import pool as pool_module
 from pool.channel import Channel
 from pool.replica import State
+from pool.slab import Slab
 from tests.pool.conftest import MakePool, ask, picture, soon, until
 from tests.pool.fakes import _GARBAGE
 
@@ -45,7 +47,7 @@ async def test_an_input_answered_with_nonsense_twice_alone_is_given_up(
 
 
 async def test_the_reason_of_a_death_is_told_apart(make_pool: MakePool) -> None:
-    pool = await make_pool()
+    pool = await make_pool(limits=Limits(breaker_failures=100))
     for do, options, reason in (
         ("die", {"signal": signal.SIGKILL}, "deaths_sigkill"),
         ("die", {"signal": signal.SIGABRT}, "deaths_sigabrt"),
@@ -166,3 +168,55 @@ async def test_a_forkserver_that_does_not_answer_is_timed_and_does_not_hold_up_a
         await asyncio.gather(pool.stop(), pool.stop())
     assert pool.state == "stopped"
     launcher.close()
+
+
+async def test_a_worker_is_not_blamed_for_a_front_that_was_late(make_pool: MakePool) -> None:
+    pool = await make_pool(limits=Limits(min_batch_timeout=0.4))
+    await ask(pool, do="large", size=2_000_000)
+    running = asyncio.create_task(ask(pool, do="large", size=2_000_000))
+    await until(lambda: bool(pool.replicas[0].in_flight))
+    time.sleep(1.0)  # the loop stands still
+    assert (await running).num_replays == 0
+    assert pool.replicas[0].num_deaths == 0
+
+
+async def test_the_time_to_start_does_not_count_the_allocation_of_the_slab(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(num_slots: int, slot_shape: list[int]) -> Slab:
+        time.sleep(1.5)
+        return Slab(num_slots, slot_shape)
+
+    monkeypatch.setattr(pool_module, "Slab", slow)
+    pool = await make_pool(limits=Limits(start_timeout=1.0))
+    assert pool.replicas[0].num_deaths == 0
+
+
+async def test_a_pool_whose_supervisor_failed_is_failed_and_not_loading_for_ever(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await make_pool(wait=True)
+
+    def broken(*_: object) -> bytes:
+        raise ArithmeticError
+
+    monkeypatch.setattr(pool._judge, "judge", broken)
+    os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
+    await until(lambda: pool.state == "failed")
+    with pytest.raises(LoadFailedError):
+        await ask(pool)
+
+
+async def test_parameters_that_cannot_be_compared_are_refused(make_pool: MakePool) -> None:
+    pool = await make_pool()
+    with pytest.raises(TypeError):
+        await ask(pool, odd={1: 1, "b": 2})
+
+
+async def test_a_forkservers_death_does_not_hold_up_the_many_workers_it_took_along(
+    make_pool: MakePool, launcher: Launcher
+) -> None:
+    pool = await make_pool(6)
+    os.kill(launcher.pid or 0, signal.SIGKILL)
+    await until(lambda: sum(replica.num_deaths for replica in pool.replicas) == 6)
+    await until(lambda: all(replica.is_serving for replica in pool.replicas))

@@ -15,6 +15,7 @@ import uvicorn
 from models.catalogue import CatalogueEntry
 from pool import Launcher, Limits, Placement, Pool
 from server.app import create_app
+from server.connection import Connection
 from server.engine import Engine
 from server.fetch import Fetcher
 from server.serving import listen
@@ -114,7 +115,7 @@ async def serving(
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     config = uvicorn.Config(
-        create_app(engine=engine), http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
+        create_app(engine=engine), http=Connection, ws="none", lifespan="on", log_config=None, access_log=False,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
     server = uvicorn.Server(config)

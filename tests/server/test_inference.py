@@ -187,6 +187,7 @@ async def test_a_model_tells_its_task_where_nobody_else_knows(running: Running) 
     ({"model_id": "echo", "image_url": "file:///etc/passwd"}, 400, "invalid_image_url"),
     ({"model_id": "echo", "image_url": "http://127.0.0.1/x.jpg"}, 400, "image_url_not_allowed"),
     ({"model_id": "ask", "prompt": "refuse image_unprocessable", "image_base64": BASE64}, 422, "image_unprocessable"),
+    ({"model_id": "ask", "prompt": "refuse out_of_memory", "image_base64": BASE64}, 503, "out_of_memory"),
     ({"model_id": "ask", "prompt": "refuse invalid_parameter", "image_base64": BASE64}, 400, "invalid_parameter"),
     ({"model_id": "ask", "prompt": "refuse something_else", "image_base64": BASE64}, 500, "internal"),
     ({"model_id": "ask", "prompt": "raise", "image_base64": BASE64}, 500, "internal"),

@@ -227,3 +227,17 @@ async def test_unloading_while_a_load_is_under_way_ends_it() -> None:
         assert answer.json()["state"] == "unloaded"
         refused = await waiting
         assert (refused.status_code, error_of(refused)) == (503, "model_unavailable")
+
+
+async def test_the_keeper_survives_a_round_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "KEEPER_INTERVAL", 0.02)
+    num_rounds = 0
+
+    def failing(*_: object) -> bool:
+        nonlocal num_rounds
+        num_rounds += 1
+        raise ArithmeticError
+
+    async with serving() as running:
+        monkeypatch.setattr(running.engine.registry._recovery, "is_given_up", failing)
+        await until(lambda: num_rounds >= 3)

@@ -115,10 +115,10 @@ async def test_the_new_pool_begins_with_the_rate_of_the_old_one() -> None:
     config: dict[str, object] = {"seconds": 0.2}
     async with serving({"echo": config}) as running:
         assert (await running.infer(IMAGE)).status_code == 200
-        old = running.pool("echo")._rate.row_seconds
+        old = running.pool("echo")._assignment._rate.row_seconds
         assert old >= 0.2
         assert (await reload(running)).status_code == 200
-        assert running.pool("echo")._rate.row_seconds == old
+        assert running.pool("echo")._assignment._rate.row_seconds == old
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -41,7 +42,10 @@ class FakePool(Pool):
     def __init__(self, num_replicas: int = 1) -> None:
         self.name = "fake"
         self.fakes = [FakeReplica() for _ in range(num_replicas)]
-        self.replicas = tuple(self.fakes)  # type: ignore[arg-type]
+
+    @property
+    def replicas(self) -> Any:
+        return self.fakes
 
 
 @pytest.fixture(autouse=True)
@@ -200,3 +204,16 @@ async def test_a_required_model_without_room_is_told_and_tried_again(monkeypatch
         started = time.monotonic()
         await until(lambda: model.is_ready)
         assert time.monotonic() - started < 20
+
+
+async def test_what_was_measured_last_counts_while_nothing_can_be_measured() -> None:
+    room = make_room(10**12, available=123)
+    await room.look()
+    free = room.free
+
+    def no_descriptor() -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    room._get_available = no_descriptor
+    await room.look()
+    assert room.free == free

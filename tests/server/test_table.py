@@ -57,7 +57,7 @@ def test_a_task_names_the_family() -> None:
     assert (known["a"].entry.family, known["a"].task, known["a"].entry.factory) == (
         "blip",
         "vqa",
-        "models.blip:load",
+        "models.guarded:load_blip",
     )
     assert known["b"].entry.family == "blip"
 

@@ -74,10 +74,20 @@ class Assignment:
             supervisor = min(preferred or able, key=_load_of, default=None)
             if supervisor is None:
                 break
-            return entry, supervisor
+            return self._innocent_before(entry, supervisor.replica, now) or entry, supervisor
         if awaited_until < float("inf"):
             self._assign_again_at(awaited_until)
         return None
+
+    def _innocent_before(self, entry: Entry, replica: Replica, now: float) -> Entry | None:
+        """Who goes first where `entry` is a suspect and the worker is fresh: the oldest that is not, if there is one.
+
+        Else many killers in a row would look like a worker that cannot do anything, and all would be refused.
+        """
+        if not entry.is_suspect or replica.has_progressed:
+            return None
+        others = (other for other in self.queue if not other.is_suspect and replica.can_take(other))
+        return next((other for other in others if self._may_join(replica.index, now, other)), None)
 
     def _awaited(self, entry: Entry, now: float) -> int | None:
         """The replica that `entry` had better run on, while that is worth waiting for."""

@@ -80,6 +80,7 @@ class Pool:
             self._on_done,
             self._on_death,
             self._on_load_failed,
+            lambda: self.is_ready,
             self._on_able,
             self._on_progress,
         )

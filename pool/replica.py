@@ -145,6 +145,11 @@ class Replica:
         self._state = state
         self._on_change()
 
+    @property
+    def has_progressed(self) -> bool:
+        """Its worker has done a batch."""
+        return bool(self._shapes)
+
     def connect(self, channel: Channel, pid: int) -> None:
         """A worker fills the position."""
         self._channel, self.pid = channel, pid

@@ -21,7 +21,6 @@ from pool.death import Death, explain
 from pool.errors import NotEnoughMemoryError
 from pool.launcher import Launcher, LaunchError, WorkerProcess
 from pool.limits import Limits
-from pool.memory import num_oom_kills
 from pool.oversight import Oversight
 from pool.protocol import Done, Fatal, Message, Progress, ProtocolError, Ready, Slab, Stop
 from pool.replica import Replica, RunningBatch, State
@@ -52,6 +51,8 @@ class Listener:
     on_done: Callable[[Replica, RunningBatch], None]
     on_death: Callable[[Replica, Death], None]
     on_load_failed: Callable[[Fatal], None]
+    is_served: Callable[[], bool]
+    """Whether any replica of the pool serves."""
     on_able: Callable[[], None]
     """A replica may be given batches that was not before."""
     on_progress: Callable[[Mapping[str, Any]], None]
@@ -84,7 +85,6 @@ class Supervisor:
         self._fatal: Fatal | None = None
         self._num_load_failures = 0
         self._num_launch_timeouts = 0
-        self._num_oom_kills = 0
         self._canary: Mapping[str, Any] | None = None
         self._checkup = Checkup(recipe.limits, self._examine_if_idle)
         self._has_progressed = False
@@ -130,7 +130,6 @@ class Supervisor:
         self._kill_reason = self._fatal = None
         self._has_progressed = self._restart_wanted = False
         self._time_to_finish = 0.0
-        self._num_oom_kills = num_oom_kills()
         try:
             ours = await self._launch()
         except LaunchError as error:
@@ -156,7 +155,7 @@ class Supervisor:
         self._channel = None
         await self._end_opening()
         was_asked = self._stop_wanted.is_set() or self._restart_wanted
-        was_short = num_oom_kills() > self._num_oom_kills
+        was_short = self._oversight.has_run_short()
         reason, is_attributable = explain(code, self._kill_reason, was_asked=was_asked, was_short=was_short)
         has_progressed = self._has_progressed or reason == "stopped"
         return Death(reason, is_attributable, self.replica.disconnect(), has_progressed)
@@ -399,4 +398,8 @@ class Supervisor:
             return False
         self._num_load_failures += 1
         self._listener.on_load_failed(self._fatal)
-        return self._fatal.permanent or self._num_load_failures >= self._recipe.limits.max_load_failures
+        if self._fatal.permanent:
+            return True
+        # with another one serving nobody waits for the verdict, and capacity comes back once loading works again
+        is_last_try = self._num_load_failures >= self._recipe.limits.max_load_failures
+        return is_last_try and not self._listener.is_served()

@@ -220,3 +220,31 @@ async def test_a_forkservers_death_does_not_hold_up_the_many_workers_it_took_alo
     os.kill(launcher.pid or 0, signal.SIGKILL)
     await until(lambda: sum(replica.num_deaths for replica in pool.replicas) == 6)
     await until(lambda: all(replica.is_serving for replica in pool.replicas))
+
+
+async def test_a_replica_that_cannot_load_while_another_serves_is_tried_until_it_can(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
+    marker = tmp_path / "failed once"
+    marker.touch()
+    pool = await make_pool(2, limits=Limits(max_load_failures=1), fail_load="once", marker=str(marker))
+    marker.unlink()
+    replica = pool.replicas[1]
+    os.kill(replica.pid or 0, signal.SIGKILL)
+    await until(lambda: pool.counters["deaths_load_failed"] == 1)
+    await until(lambda: replica.is_serving)
+    assert pool.state == "ready"
+
+
+async def test_one_kill_for_memory_is_laid_to_one_death_only(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 0
+    monkeypatch.setattr("pool.oversight.num_oom_kills", lambda: count)
+    pool = await make_pool(2)
+    pool._oversight.num_oom_kills = 0
+    count = 1
+    for number, expected in enumerate(({"deaths_oom_kill": 1}, {"deaths_oom_kill": 1, "deaths_sigkill": 1})):
+        os.kill(pool.replicas[number].pid or 0, signal.SIGKILL)
+        await until(lambda number=number: pool.replicas[number].num_deaths == 1)
+        assert {name: num for name, num in pool.counters.items() if name.startswith("deaths")} == expected

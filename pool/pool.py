@@ -40,6 +40,9 @@ from pool.supervisor import Listener, Recipe, Supervisor
 
 log = logging.getLogger(__name__)
 
+_LOAD_FAILURES = {"load_failed", "device_lost", "not_enough_memory"}
+"""Deaths that have a limit and pauses of their own."""
+
 
 class Pool:
     """Replicas, queue and slab of one model."""
@@ -418,8 +421,8 @@ class Pool:
         self._assignment.forget(replica)
         verdict = self._judge.judge(death)
         breaker = self._oversight.breaker
-        is_explained = verdict.condemned and not breaker.is_open
-        if not death.has_progressed and not is_explained:
+        is_explained = bool(verdict.condemned) or death.reason in _LOAD_FAILURES
+        if not death.has_progressed and (breaker.is_open or not is_explained):
             breaker.failed(replica.index, now, is_forkservers=death.is_forkservers)
         self.counters["replays"] += len(verdict.replays)
         self._queue.put_back(verdict.replays)

@@ -109,3 +109,10 @@ async def test_a_forkserver_that_does_not_answer_is_replaced(launcher: Launcher,
     os.kill(pool.replicas[0].pid or 0, signal.SIGKILL)
     assert (await ask(pool, 5, deadline=soon(60))).replica == 0
     assert launcher.pid != before
+
+
+async def test_a_model_that_says_it_cannot_load_fails_and_is_no_crash_loop(make_pool: MakePool) -> None:
+    limits = Limits(breaker_failures=2, breaker_retry=3600.0, max_load_failures=3)
+    pool = await make_pool(2, fail_load="always", limits=limits, wait=False)
+    await until(lambda: pool.state == "failed")
+    assert pool.counters["deaths_load_failed"] == 6

@@ -93,10 +93,11 @@ def test_without_a_home_the_hubs_library_writes_below_the_folder_for_temporary_f
     assert "HF_HOME" not in worker_environment(settings(hf_home="/h"))
 
 
-def test_a_private_folder_that_others_can_write_to_is_not_used(
+def test_a_temporary_folder_that_others_can_write_to_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", "/proc/nonexistent")
+    monkeypatch.delenv("YOLO_CONFIG_DIR", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     planted = tmp_path / f"ultralytics-{os.getuid()}"
     planted.mkdir()

@@ -34,7 +34,7 @@ class WeightsInvalidError(ModelError):
 
 
 class UnsupportedModelError(ModelError):
-    """The weights are sound but this adapter cannot serve them, for instance because of their task."""
+    """The weights are sound but this adapter cannot serve a network of their kind."""
 
     code = "unsupported_model"
     permanent = True
@@ -58,4 +58,17 @@ class InvalidParameterError(ModelError):
     """One row has a parameter that this model cannot use. Its batch-mates are unaffected."""
 
     code = "invalid_parameter"
+    permanent = True
+
+
+class OutOfMemoryError(ModelError):
+    """These rows do not fit into the device's memory together. What they used is free again."""
+
+    code = "out_of_memory"
+
+
+class DeviceLostError(ModelError):
+    """The device cannot be used by any process; a fresh one does not help."""
+
+    code = "device_lost"
     permanent = True

@@ -12,23 +12,10 @@ from typing import Any, Protocol
 import orjson
 
 from models.answers import Answers, Row
-from models.errors import ModelError
+from models.errors import DeviceLostError, OutOfMemoryError
 
 CANARY = "is_canary"
 """Parameter of the row that is asked to see whether the model still works."""
-
-
-class OutOfMemoryError(ModelError):
-    """These rows do not fit into the device's memory together. What they used is free again."""
-
-    code = "out_of_memory"
-
-
-class DeviceLostError(ModelError):
-    """The device cannot be used by any process; a fresh one does not help."""
-
-    code = "device_lost"
-    permanent = True
 
 
 class _Model(Protocol):

@@ -12,7 +12,8 @@ import torch
 
 from models import faults
 from models.answers import Answers, Row, WarmUpRow
-from models.faults import DeviceLostError, Guarded, OutOfMemoryError
+from models.errors import DeviceLostError, OutOfMemoryError
+from models.faults import Guarded
 from tests.models.sticky_cuda import NAMES, StickyCuda
 
 DEVICE = "cuda:0"

@@ -10,7 +10,8 @@ import pytest
 
 from models.answers import WarmUpRow, no_progress
 from models.catalogue import CATALOGUE
-from models.faults import DeviceLostError, Guarded
+from models.errors import DeviceLostError
+from models.faults import Guarded
 from models.guarded import load_yolo
 from pool.canary import KnownAnswer, paint
 

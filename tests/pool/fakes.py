@@ -6,8 +6,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
-import stat
 import struct
 import threading
 import time
@@ -18,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.chaos.model import own_socket
 from pool.model import Answers, Row
 from pool.model import Progress as Report
 from pool.protocol import Done, Progress, Ready, Stop, encode
@@ -137,7 +136,7 @@ class Garbles(Fake):
             if not marker.exists():
                 marker.touch()
                 for message in _GARBAGE[self._config["garbage"]]:
-                    _own_socket().sendall(message)
+                    own_socket().sendall(message)
                 time.sleep(3600)
         return super().infer(rows)
 
@@ -154,19 +153,6 @@ _GARBAGE = {
     "wrong_type": [encode(Progress([1]))],  # type: ignore[arg-type]
     "deep": [struct.pack("!IBI", 100_005, 6, 100_000) + b"[" * 100_000],
 }
-
-
-def _own_socket() -> socket.socket:
-    """A worker has exactly one."""
-    (number,) = [int(path.name) for path in Path("/proc/self/fd").iterdir() if _is_socket(path)]
-    return socket.socket(fileno=os.dup(number))
-
-
-def _is_socket(path: Path) -> bool:
-    try:
-        return stat.S_ISSOCK(path.stat().st_mode)
-    except FileNotFoundError:  # the descriptor that lists the folder
-        return False
 
 
 def load_garbles(config: Mapping[str, Any], device: str, progress: Report) -> Fake:

@@ -15,8 +15,7 @@ def available_memory(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
     The smaller of the cgroup's `memory.max` minus what it uses (page cache that can be dropped not counted)
     and `MemAvailable`. Raises OSError where /proc is missing.
     """
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-    available = int(fields["MemAvailable"].split()[0]) * 1024
+    available = _meminfo(meminfo, "MemAvailable")
     try:
         limit = (cgroup / "memory.max").read_text().strip()
         if limit != "max":
@@ -52,10 +51,15 @@ def memory_limit(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
 
     Raises OSError where /proc is missing.
     """
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-    total = int(fields["MemTotal"].split()[0]) * 1024
+    total = _meminfo(meminfo, "MemTotal")
     try:
         limit = (cgroup / "memory.max").read_text().strip()
     except FileNotFoundError:
         return total
     return total if limit == "max" else min(total, int(limit))
+
+
+def _meminfo(path: Path, name: str) -> int:
+    """Bytes that the kernel gives under `name`."""
+    fields = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    return int(fields[name].split()[0]) * 1024

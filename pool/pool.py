@@ -1,4 +1,7 @@
-"""The pool of one served model: its life, admission, and an entry's way from lease to result. Front process."""
+"""The pool of one served model: its life, admission, and an entry's way from lease to result. Front process.
+
+The file is longer than its neighbours so that everything that happens to an entry can be read in one place.
+"""
 
 from __future__ import annotations
 
@@ -383,9 +386,8 @@ class Pool:
         async with self._slab_lock:  # the first two replicas may come at once
             if self._slab is None:
                 # in a thread: the kernel clears every page, 0.1 s and more in which nobody else would be served
-                self._slab = await asyncio.to_thread(Slab, self.num_slots + 1, ready.slot_shape)
-                self._oversight.canary = self._slab.lease()
-                paint(self._oversight.canary.pixels)
+                made = await asyncio.to_thread(_make_slab, self.num_slots, ready.slot_shape)
+                self._slab, self._oversight.canary = made
         if self._slab.slot_shape != tuple(ready.slot_shape):
             raise ProtocolError(
                 f"slot shape {ready.slot_shape} differs from {self._slab.slot_shape} of the pool"
@@ -453,3 +455,11 @@ class Pool:
         if self._queue.remove(entry):
             self.counters["quarantined"] += 1
             entry.settle(EntryFailedError("image_unprocessable", "it has killed its workers before"))
+
+
+def _make_slab(num_slots: int, slot_shape: Sequence[int]) -> tuple[Slab, Lease]:
+    """A slab with `num_slots` slots for requests, and the lease of one more that holds the canary."""
+    slab = Slab(num_slots + 1, slot_shape)
+    canary = slab.lease()
+    paint(canary.pixels)
+    return slab, canary

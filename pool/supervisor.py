@@ -1,6 +1,7 @@
 """Keeps one replica alive: starts its worker, watches it, starts the next. Front process, one coroutine each.
 
-Read `Supervisor.run` from top to bottom: that is the whole life of a replica.
+Read `Supervisor.run` from top to bottom: that is the whole life of a replica. The file is longer than its neighbours
+because every event of that life ends in one of a few timers and states, which are easiest to follow side by side.
 """
 
 from __future__ import annotations
@@ -87,7 +88,6 @@ class Supervisor:
         self._num_launch_timeouts = 0
         self._canary: Mapping[str, Any] | None = None
         self._checkup = Checkup(recipe.limits, self._examine_if_idle)
-        self._has_progressed = False
         self._restart_wanted = False
         self._time_to_finish = 0.0
 
@@ -128,7 +128,7 @@ class Supervisor:
 
     async def _one_life(self) -> Death:
         self._kill_reason = self._fatal = None
-        self._has_progressed = self._restart_wanted = False
+        self._restart_wanted = False
         self._time_to_finish = 0.0
         try:
             ours = await self._launch()
@@ -157,7 +157,7 @@ class Supervisor:
         was_asked = self._stop_wanted.is_set() or self._restart_wanted
         was_short = self._oversight.has_run_short()
         reason, is_attributable = explain(code, self._kill_reason, was_asked=was_asked, was_short=was_short)
-        has_progressed = self._has_progressed or reason == "stopped"
+        has_progressed = self.replica.has_progressed or reason == "stopped"
         return Death(reason, is_attributable, self.replica.disconnect(), has_progressed)
 
     async def _launch(self) -> socket.socket:
@@ -298,7 +298,6 @@ class Supervisor:
         batch = self.replica.complete(done)
         self._backoff.progressed()
         self._oversight.breaker.progressed()
-        self._has_progressed = True
         self._checkup.note_activity()
         if self.replica.is_serving:  # while it drains the timer is the one that ends the drain
             self._disarm_timer()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from bench.serving import RunningServer, start_process
 
-__all__ = ["RunningServer", "running_server", "start_server"]
+__all__ = ["RunningServer", "process_state", "running_server", "start_server"]
 
 _DEFAULTS = {"ENGINE_LOAD_AT_START": "shapes-detect"}
 
@@ -42,3 +43,11 @@ def running_server(
     with start_server(*options, environment=environment, wait=wait, wrapper=wrapper) as server:
         yield server
         assert server.stop() == 0, server.log.read_text()
+
+
+def process_state(pid: int) -> str:
+    """The kernel's letter for it, ``Z`` for one that is dead and not reaped; ``gone``."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "gone"

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serving import RunningServer, start_server
+from tests.serving import RunningServer, process_state, start_server
 
 SAMPLE = Path("models/demo/samples/sample.jpg")
 INFERENCE = "/inference?model_id=shapes-detect"
@@ -125,7 +125,7 @@ def test_no_process_outlives_a_killed_front(stopped: str) -> None:
         server.process.kill()
         server.process.wait()
         deadline = time.monotonic() + 2.0
-        while alive := [pid for pid in family if _is_alive(pid)]:
+        while alive := [pid for pid in family if process_state(pid) not in ("Z", "X", "gone")]:
             assert time.monotonic() < deadline, alive
             time.sleep(0.01)
 
@@ -139,10 +139,3 @@ def _descendants(pid: int) -> list[int]:
         found = [child for child, parent in parents.items() if parent in found]
         family += found
     return family[1:]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
-        return False

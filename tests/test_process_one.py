@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import start_server
+from tests.serving import process_state, start_server
 
 UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
@@ -27,13 +27,6 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return "gone"
-
-
 @pytest.mark.skipif(not _may_unshare(), reason="new process namespaces are not allowed here")
 def test_as_process_one_it_reaps_what_a_killed_forkserver_leaves_and_stops_on_sigterm() -> None:
     with start_server("--lame-duck", "0", wrapper=UNSHARE) as server:
@@ -43,8 +36,8 @@ def test_as_process_one_it_reaps_what_a_killed_forkserver_leaves_and_stops_on_si
         assert workers
         os.kill(forkserver, signal.SIGKILL)
         deadline = time.monotonic() + 30
-        while any(_state(pid) != "gone" for pid in (forkserver, *workers)):
-            assert time.monotonic() < deadline, [_state(pid) for pid in (forkserver, *workers)]
+        while any(process_state(pid) != "gone" for pid in (forkserver, *workers)):
+            assert time.monotonic() < deadline, [process_state(pid) for pid in (forkserver, *workers)]
             time.sleep(0.02)
         server.wait_until_ready()
         os.kill(front, signal.SIGTERM)

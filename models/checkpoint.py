@@ -20,6 +20,7 @@ from models.errors import (
     WeightsMismatchError,
 )
 from models.spec import Resize, Task
+from models.traits import Traits
 
 if TYPE_CHECKING:
     import torch
@@ -47,22 +48,10 @@ texts besides the image. What the file says of itself may be absent, and is then
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a `.pt` file holds. `network` is float32 on the CPU, in eval mode and fused.
-
-    `labels[i]` names class i. `height` and `width` are the input size in pixels, multiples of the stride.
-    `end2end` networks answer with final boxes and need no suppression of overlaps. `head` is the name of the last
-    layer's class; `keypoint_shape` is (keypoints, values of each), (0, 0) where there are none.
-    """
+    """What a `.pt` file holds. `network` is float32 on the CPU, in eval mode and fused."""
 
     network: torch.nn.Module
-    head: str
-    task: Task
-    resize: Resize
-    labels: tuple[str, ...]
-    height: int
-    width: int
-    end2end: bool
-    keypoint_shape: tuple[int, int] = (0, 0)
+    traits: Traits
 
 
 def read_checkpoint(
@@ -95,8 +84,7 @@ def read_checkpoint(
             raise ValueError(f"{len(labels)} labels for {num_classes} classes")
         stride = max(int(network.stride.max()), 32)  # as the library's predictor does
         height, width = _input_size(stored.get("imgsz") or DEFAULT_IMGSZ if imgsz is None else imgsz, stride)
-        return Checkpoint(
-            network=network,
+        traits = Traits(
             head=type(head).__name__,
             task=found,
             resize=_resize(network, head, (height, width)),
@@ -108,6 +96,7 @@ def read_checkpoint(
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise WeightsInvalidError(f"{path.name}: {error}") from error
+    return Checkpoint(network, traits)
 
 
 def _require_safe_loading() -> None:

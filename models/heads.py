@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from models.checkpoint import Checkpoint
 from models.classes import Classifier
 from models.detections import Detector
 from models.keypoints import KeypointDetector
 from models.masks import Segmenter
 from models.oriented import OrientedDetector
 from models.queries import QueryDetector
+from models.traits import Traits
 
 
 class PostProcessor(Protocol):
@@ -26,20 +26,20 @@ class PostProcessor(Protocol):
         ...
 
 
-def post_processor(checkpoint: Checkpoint) -> PostProcessor:
+def post_processor(traits: Traits) -> PostProcessor:
     """The one for this network's head. Raises ValueError for a task that has none."""
-    labels, shape, end2end = checkpoint.labels, (checkpoint.height, checkpoint.width), checkpoint.end2end
-    if checkpoint.head == "RTDETRDecoder":
+    labels, shape, end2end = traits.labels, traits.input_shape, traits.end2end
+    if traits.head == "RTDETRDecoder":
         return QueryDetector(labels, shape)
-    match checkpoint.task:
+    match traits.task:
         case "detect":
             return Detector(labels, shape, end2end)
         case "segment":
             return Segmenter(labels, shape, end2end)
         case "pose":
-            return KeypointDetector(labels, shape, end2end, checkpoint.keypoint_shape)
+            return KeypointDetector(labels, shape, end2end, traits.keypoint_shape)
         case "obb":
             return OrientedDetector(labels, shape, end2end)
         case "classify":
             return Classifier(labels)
-    raise ValueError(f"nothing reads the output of {checkpoint.head}")
+    raise ValueError(f"nothing reads the output of {traits.head}")

@@ -13,8 +13,10 @@ from models.checkpoint import Checkpoint, read_checkpoint
 from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import InvalidParameterError
 from models.heads import PostProcessor, post_processor
-from models.runtimes import Runtime, TorchRuntime
+from models.runtimes.runtime import RawOutput, Runtime
+from models.runtimes.torch_runtime import TorchRuntime
 from models.spec import Spec
+from models.traits import Traits
 from models.weights import resolve
 
 
@@ -46,9 +48,9 @@ class YoloModel:
         ]
         if not good:
             return Answers(fragments)
-        raw = self._runtime.forward([rows[index].pixels for index in good])
+        raw = self._runtime.launch([rows[index].pixels for index in good]).result()
         forwarded = time.monotonic()
-        found = self._post_processor.fragments(raw, [options[index] for index in good])
+        found = self._post_processor.fragments(_tensors(raw), [options[index] for index in good])
         for index, fragment in zip(good, found, strict=True):
             fragments[index] = fragment
         return Answers(fragments, {"infer": forwarded - started, "post": time.monotonic() - forwarded})
@@ -59,6 +61,13 @@ class YoloModel:
             return self._post_processor.read_options(params)
         except InvalidParameterError as error:
             return error
+
+
+def _tensors(raw: RawOutput) -> Any:
+    """`raw` as the post-processing wants it, on the device where it is; nothing is copied."""
+    import torch
+
+    return tuple(map(torch.as_tensor, raw)) if isinstance(raw, tuple) else torch.as_tensor(raw)
 
 
 def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloModel:
@@ -77,27 +86,28 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
     checkpoint = read_checkpoint(
         resolved.path, config.get("imgsz"), config.get("end2end"), config.get("task")
     )
-    if checkpoint.end2end:
+    traits = checkpoint.traits
+    if traits.end2end:
         _widen_end2end_head(checkpoint, int(config.get("max_detections") or DEFAULT_MAX_DETECTIONS))
-    shape = (checkpoint.height, checkpoint.width, 3)
+    shape = (*traits.input_shape, 3)
     max_batch_size = int(config.get("max_batch_size") or 1)
     runtime = TorchRuntime(checkpoint.network, shape, max_batch_size, device)
-    spec = _spec(config["model_id"], checkpoint, runtime, device, resolved.sha256)
-    model = YoloModel(spec, runtime, post_processor(checkpoint))
+    spec = _spec(config["model_id"], traits, runtime, device, resolved.sha256)
+    model = YoloModel(spec, runtime, post_processor(traits))
     progress({"stage": "warm_up"})
     _warm_up(model, max_batch_size)
     return model
 
 
-def _spec(model_id: str, checkpoint: Checkpoint, runtime: Runtime, device: str, sha256: str) -> Spec:
+def _spec(model_id: str, traits: Traits, runtime: Runtime, device: str, sha256: str) -> Spec:
     return Spec(
         model_id=model_id,
         family="yolo",
-        task=checkpoint.task,
-        resize=checkpoint.resize,
-        input_height=checkpoint.height,
-        input_width=checkpoint.width,
-        labels=checkpoint.labels,
+        task=traits.task,
+        resize=traits.resize,
+        input_height=traits.height,
+        input_width=traits.width,
+        labels=traits.labels,
         device=device,
         runtime=runtime.name,
         precision=runtime.precision,

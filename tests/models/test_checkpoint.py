@@ -35,8 +35,8 @@ def test_a_checkpoint_is_read_fused_and_in_eval_mode(weights: Path) -> None:
     import torch
 
     checkpoint = read_checkpoint(weights, None)
-    assert (checkpoint.task, checkpoint.end2end) == ("detect", False)
-    assert (checkpoint.height, checkpoint.width) == (SIZE, SIZE)
+    assert (checkpoint.traits.task, checkpoint.traits.end2end) == ("detect", False)
+    assert (checkpoint.traits.height, checkpoint.traits.width) == (SIZE, SIZE)
     assert not checkpoint.network.training
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in checkpoint.network.modules())
 
@@ -52,7 +52,7 @@ def test_weights_stored_in_half_precision_are_read_as_float32(tmp_path: Path) ->
 
 def test_without_a_stored_size_it_is_640(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(save_yolo(tmp_path / "plain.pt", train_args={}), None)
-    assert (checkpoint.height, checkpoint.width) == (640, 640)
+    assert (checkpoint.traits.height, checkpoint.traits.width) == (640, 640)
 
 
 def test_weights_are_not_read_while_safe_loading_is_off(
@@ -102,7 +102,7 @@ def test_a_file_without_a_network_is_invalid(tmp_path: Path) -> None:
 
 
 def test_another_task_than_the_settings_say_is_refused_for_good(weights: Path) -> None:
-    assert read_checkpoint(weights, None, task="detect").task == "detect"
+    assert read_checkpoint(weights, None, task="detect").traits.task == "detect"
     with pytest.raises(
         WeightsMismatchError, match=r"random\.pt is for task detect, the settings say segment"
     ) as caught:

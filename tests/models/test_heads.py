@@ -40,7 +40,7 @@ def two_headed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def test_of_two_heads_the_one_that_is_asked_for_is_used_or_else_the_librarys(
     two_headed: Path, end2end: bool | None
 ) -> None:
-    assert read_checkpoint(two_headed, None, end2end).end2end == bool(end2end)
+    assert read_checkpoint(two_headed, None, end2end).traits.end2end == bool(end2end)
     image = shapes()["portrait"]
     library = Library(two_headed, end2end)  # None: what predict does where nobody says `nms`
     found = predictions(loaded(two_headed, end2end=end2end).infer([row(image, confidence=0.1, iou=0.1)]))[0]
@@ -79,12 +79,12 @@ def test_an_end_to_end_head_that_is_not_there_is_refused(tmp_path: Path, archite
     with pytest.raises(WeightsMismatchError, match="no end-to-end head") as caught:
         read_checkpoint(tmp_path / "one.pt", 64, end2end=True)
     assert (caught.value.code, caught.value.permanent) == ("weights_mismatch", True)
-    assert not read_checkpoint(tmp_path / "one.pt", 64, end2end=False).end2end
+    assert not read_checkpoint(tmp_path / "one.pt", 64, end2end=False).traits.end2end
 
 
 def test_every_head_that_is_read_has_something_that_reads_it(tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(save_yolo(tmp_path / "random.pt"), None)
+    traits = read_checkpoint(save_yolo(tmp_path / "random.pt"), None).traits
     for head, task in TASKS.items():
-        post_processor(replace(checkpoint, head=head, task=task, keypoint_shape=(17, 3)))
+        post_processor(replace(traits, head=head, task=task, keypoint_shape=(17, 3)))
     with pytest.raises(ValueError, match="Unknown"):
-        post_processor(replace(checkpoint, head="Unknown", task="vqa"))
+        post_processor(replace(traits, head="Unknown", task="vqa"))

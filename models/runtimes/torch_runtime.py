@@ -1,37 +1,17 @@
-"""What executes a network: pixels in, the head's raw output out. Runs in a worker; torch is imported inside.
-
-Post-processing is not here, so that it is the same code whatever executes the network.
-"""
+"""The network in PyTorch, on the CPU or one GPU. Runs in a worker; torch is imported inside."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.answers import Pixels
+from models.runtimes.runtime import Array, Finished, RawOutput, Running
 
 if TYPE_CHECKING:
     import torch
-
-
-RawOutput: TypeAlias = "torch.Tensor | tuple[torch.Tensor, torch.Tensor]"
-"""What a head gives: for each row what is to be post-processed, and in segmentation the prototypes of its masks."""
-
-
-class Runtime(Protocol):
-    """A network ready to run. `name` and `precision` are what operators read."""
-
-    name: str
-    precision: str
-
-    def forward(self, pixels: Sequence[Pixels]) -> RawOutput:
-        """Run 1 to `max_batch_size` images, each uint8 RGB of (height, width, 3).
-
-        Returns float32, batch first, on the runtime's device, computed to the end (for honest timings).
-        """
-        ...
 
 
 class TorchRuntime:
@@ -56,7 +36,8 @@ class TorchRuntime:
         self._staging = torch.empty((max_batch_size, *shape), dtype=torch.uint8, pin_memory=self._on_gpu)
         self._staging_array = self._staging.numpy()
 
-    def forward(self, pixels: Sequence[Pixels]) -> RawOutput:
+    def launch(self, pixels: Sequence[Pixels]) -> Running:
+        """Run the batch to its end (for honest timings)."""
         import torch
 
         num_rows = len(pixels)
@@ -67,7 +48,20 @@ class TorchRuntime:
         with torch.inference_mode():
             batch = self._staging[:num_rows].to(self._device, non_blocking=True).permute(0, 3, 1, 2)
             output = self._network(torch.div(batch, 255.0))
-            raw: RawOutput = output[0] if isinstance(output, (tuple, list)) else output
         if self._on_gpu:
             torch.cuda.synchronize(self._device)
-        return raw
+        return Finished(self._raw(output))
+
+    def _raw(self, output: Any) -> RawOutput:
+        """The first of what the network gives; a pair where that is one."""
+        raw = output[0] if isinstance(output, (tuple, list)) else output
+        if isinstance(raw, (tuple, list)):
+            first, second = raw
+            return self._array(first), self._array(second)
+        return self._array(raw)
+
+    def _array(self, tensor: torch.Tensor) -> Array:
+        if self._on_gpu:
+            return tensor
+        array: Array = tensor.numpy()
+        return array

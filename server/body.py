@@ -44,6 +44,12 @@ class BodyShare:
         self._budget.num_bytes += num_bytes
         self._num_bytes += num_bytes
 
+    def moved(self) -> BodyShare:
+        """A share that holds all that this one held: for work that may outlast the request whose body it needs."""
+        other = BodyShare(self._budget)
+        other._num_bytes, self._num_bytes = self._num_bytes, 0
+        return other
+
     def __enter__(self) -> Self:
         return self
 

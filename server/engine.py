@@ -14,8 +14,10 @@ from server.launch import Launching, weights_path
 from server.loading import Policy
 from server.metrics import Metrics
 from server.registry import Registry
+from server.response_cache import ResponseCache
 from server.room import Room, Surroundings, default_budget
 from server.settings import Settings
+from server.sharing import Sharing
 from server.table import Known, known_models
 
 log = logging.getLogger(__name__)
@@ -53,16 +55,22 @@ class Engine:
             settings.max_batch_size,
         )
         room = Room(settings.memory_budget or default_budget(), around)
+        cache = ResponseCache(settings.response_cache_bytes)
         self.registry = Registry(
             known_models(settings) if known is None else known,
             policy,
             make_pool or self._launching.make_pool,
             room,
+            cache.drop,
         )
         limits = ImageLimits(settings.max_body_bytes, settings.max_image_pixels, settings.max_image_side)
         self.decoder = Decoder(num_threads, limits)
         self.intake = Intake(settings.max_body_bytes, settings.max_json_bytes)
         self.metrics = Metrics()
+        self.sharing: Sharing | None = None
+        """None where every request runs for itself."""
+        if settings.deduplicate or settings.response_cache_bytes:
+            self.sharing = Sharing(cache, self.metrics, deduplicates=settings.deduplicate)
         self.budget = BodyBudget(settings.max_in_flight_bytes)
         self.fetcher: Fetcher | None = None
         if settings.image_url == "public":

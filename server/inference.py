@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from starlette.types import Receive, Scope, Send
 
 from models.spec import Spec, Task
@@ -21,7 +22,9 @@ from server.errors import ClientDisconnectedError, RequestFailedError
 from server.fetch import TOTAL_TIMEOUT, parse_url
 from server.intake import InferenceRequest
 from server.replies import ErrorReply, JsonReply
+from server.response_cache import ContentKey
 from server.results import Answered, Timings, reply_to
+from server.sharing import content_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,12 @@ class _Inputs:
         params = {"width": decoded.width, "height": decoded.height, **self.parameters.model_dump()}
         given = {"prompt": self.prompt, "prompts": self.prompts, "image_key": decoded.key}
         return params | {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def question(self) -> bytes:
+        """All of it as JSON: what must be equal, beside the image, for the answer to be."""
+        parameters = self.parameters.model_dump()
+        return orjson.dumps([self.task, self.prompt, self.prompts, parameters], option=orjson.OPT_SORT_KEYS)
 
     @property
     def cost(self) -> int:
@@ -88,6 +97,8 @@ class Inference:
             schemas.check_classes(inputs.parameters, spec)
             answered = await self._infer(pool, spec, inputs, request, share)
         state["batch_size"] = answered.result.batch_size
+        if answered.origin:
+            state["cache"] = answered.origin
         answered.timings.seconds["total"] = time.monotonic() - state["started_at"]
         return reply_to(answered, state["request_id"])
 
@@ -99,7 +110,28 @@ class Inference:
         encoded = request.encoded
         if encoded is None:
             encoded = await self._fetch(request.image_url or "", share, deadline, timings)
-        with await pool.lease(deadline) as lease:
+
+        async def run(entry_deadline: float) -> Answered:
+            with share.moved():  # a run that is shared may outlast this request
+                return await self._run(pool, spec, inputs, encoded, (deadline, entry_deadline))
+
+        sharing = self._engine.sharing
+        if sharing is None:
+            answered = await self._run(pool, spec, inputs, encoded, (deadline, deadline))
+        else:
+            decoder = self._engine.decoder
+            digest = await decoder.run(content_digest, inputs.question, encoded, decoder.limits.max_bytes)
+            answered = await sharing.answer(ContentKey(pool, digest), run, deadline)
+        answered.timings.seconds["fetch"] = timings.seconds["fetch"]
+        return answered
+
+    async def _run(
+        self, pool: Pool, spec: Spec, inputs: _Inputs, encoded: bytes | str, deadlines: tuple[float, float]
+    ) -> Answered:
+        """From slot to result. `deadlines`: until when it must be likely to be answered, and that of its entry."""
+        admission_deadline, deadline = deadlines
+        timings = Timings()
+        with await pool.lease(admission_deadline) as lease:
             started = time.monotonic()
             decoded = await self._engine.decoder.decode_into(
                 lease.pixels, encoded, spec.resize, wants_key=spec.family == "blip"

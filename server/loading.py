@@ -42,8 +42,15 @@ class Loading:
     """Makes and ends the pools of `models`."""
 
     def __init__(
-        self, models: Mapping[str, Served], policy: Policy, make_pool: Callable[[Known], Pool], room: Room
+        self,
+        models: Mapping[str, Served],
+        policy: Policy,
+        make_pool: Callable[[Known], Pool],
+        room: Room,
+        on_pool_left: Callable[[Pool], None],
     ) -> None:
+        """`on_pool_left` is called when new requests do not get a pool any more."""
+        self._on_pool_left = on_pool_left
         self._models = models
         self._policy = policy
         self._make_pool = make_pool
@@ -149,11 +156,11 @@ class Loading:
 
     def end(self, served: Served, pool: Pool, drain_timeout: float) -> asyncio.Task[None]:
         """The task that ends `pool`, one that new requests do not get."""
-        return self._closing(served, self._end(pool, drain_timeout))
+        return self._closing(served, pool, self._end(pool, drain_timeout))
 
     def retire(self, served: Served, pool: Pool) -> asyncio.Task[None]:
         """The same for a pool that was replaced, once everybody who has got it is answered."""
-        return self._closing(served, self._retire(served, pool))
+        return self._closing(served, pool, self._retire(served, pool))
 
     async def _retire(self, served: Served, pool: Pool) -> None:
         while served.users[pool] and not self.is_stopping:  # each of them has a deadline
@@ -167,7 +174,8 @@ class Loading:
         finally:
             self._room.release(pool)
 
-    def _closing(self, served: Served, ending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _closing(self, served: Served, pool: Pool, ending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self._on_pool_left(pool)
         task = asyncio.create_task(ending, name=f"close-{served.model_id}")
         served.closing.add(task)
         task.add_done_callback(lambda _: self._on_closed(served, task))

@@ -7,6 +7,8 @@ from typing import ClassVar
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 
+from server.results import Origin
+
 
 class Metrics:
     """One server's counters, in a registry of their own: several servers may live in one process."""
@@ -28,6 +30,19 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._cached = Counter(
+            "engine_response_cache",
+            "Requests answered with a kept answer (hit) or by a run of their own (miss).",
+            ["model", "outcome"],
+            registry=self._registry,
+        )
+        self._deduplicated = Counter(
+            "engine_deduplicated",
+            "Requests answered by the run of an equal one that was in flight.",
+            ["model"],
+            registry=self._registry,
+        )
+
     def count_request(self, model_id: str, status: int) -> None:
         """One request is over. `model_id` is a name that was found, or empty."""
         self._requests.labels(model_id, str(int(status))).inc()
@@ -37,6 +52,13 @@ class Metrics:
         is_cached = orjson.loads(payload).get("vision_cached")
         if is_cached is not None:
             self._vision.labels(model_id, "hit" if is_cached else "miss").inc()
+
+    def count_sharing(self, model_id: str, origin: Origin, *, has_cache: bool) -> None:
+        """One request is answered; without a cache there are no misses."""
+        if origin == "shared":
+            self._deduplicated.labels(model_id).inc()
+        elif has_cache:
+            self._cached.labels(model_id, origin).inc()
 
     def render(self) -> bytes:
         """The page for Prometheus, of `MEDIA_TYPE`."""

@@ -95,7 +95,9 @@ def _log_access(scope: Scope, status: int) -> None:
         "duration_ms": round((time.monotonic() - state["started_at"]) * 1000, 3),
         "client": client[0] if client else None,
     }
-    fields |= {name: state[name] for name in ("model_id", "error_code", "batch_size") if name in state}
+    fields |= {
+        name: state[name] for name in ("model_id", "error_code", "batch_size", "cache") if name in state
+    }
     # Probes come every few seconds and say nothing as long as they are answered.
     log.log(
         logging.DEBUG if scope["path"] in _PROBES and status == 200 else logging.INFO, "request", **fields

@@ -30,14 +30,20 @@ class Registry:
     """All models by name."""
 
     def __init__(
-        self, known: Mapping[str, Known], policy: Policy, make_pool: Callable[[Known], Pool], room: Room
+        self,
+        known: Mapping[str, Known],
+        policy: Policy,
+        make_pool: Callable[[Known], Pool],
+        room: Room,
+        on_pool_left: Callable[[Pool], None] = lambda pool: None,
     ) -> None:
+        """`on_pool_left` is called when new requests do not get a pool any more."""
         self.models: Mapping[str, Served] = {
             name: Served(model, is_required=model.loads_at_start) for name, model in known.items()
         }
         self._policy = policy
         self._room = room
-        self._loading = Loading(self.models, policy, make_pool, room)
+        self._loading = Loading(self.models, policy, make_pool, room, on_pool_left)
         self._num_waiters = 0
         self._recovery = Recovery(policy.give_up_after)
         self.on_given_up: Callable[[], None] = lambda: None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import orjson
 
 from pool import Result
 from server.replies import JsonReply
 
+Origin = Literal["", "miss", "shared", "hit"]
 STAGES = ("fetch", "decode", "queue", "infer", "post", "total")
 
 
@@ -30,13 +32,15 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Everything the reply is made of. `size` is the upright image's (width, height) in pixels."""
+    """Everything the reply is made of. `size` is the upright image's (width, height) in pixels; `origin` where the
+    answer came from: run for this request, for an equal one at the same time or before; empty where none is shared."""
 
     model_id: str
     task: str
     size: tuple[int, int]
     result: Result
     timings: Timings
+    origin: Origin = ""
 
 
 def reply_to(answered: Answered, request_id: str) -> JsonReply:
@@ -44,11 +48,15 @@ def reply_to(answered: Answered, request_id: str) -> JsonReply:
     milliseconds = answered.timings.milliseconds()
     width, height = answered.size
     head = {"model_id": answered.model_id, "task": answered.task, "image": {"width": width, "height": height}}
-    tail = {"timings_ms": milliseconds, "request_id": request_id}
+    origin = answered.origin
+    shown = {"cache": origin} if origin else {}
+    tail = {**shown, "timings_ms": milliseconds, "request_id": request_id}
     body = splice(orjson.dumps(head), answered.result.payload, orjson.dumps(tail))
     stages = [f"{name};dur={value}" for name, value in milliseconds.items()]
-    server_timing = ", ".join([*stages, f'batch;desc="{answered.result.batch_size}"'])
-    return JsonReply(body, headers={"server-timing": server_timing})
+    stages.append(f'batch;desc="{answered.result.batch_size}"')
+    if origin:
+        stages.append(f'cache;desc="{origin}"')
+    return JsonReply(body, headers={"server-timing": ", ".join(stages)})
 
 
 def splice(*objects: bytes) -> bytes:

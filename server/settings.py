@@ -172,6 +172,13 @@ class Settings(BaseSettings):
     )
     max_fetches: Count = Field(64, description="Downloads of images at once.")
 
+    deduplicate: bool = Field(
+        False, description="Equal requests that are in flight at the same time are computed once."
+    )
+    response_cache_bytes: int = Field(
+        0, ge=0, description="Bytes of answers kept for equal requests that come later; 0: none."
+    )
+
     give_up_after: float = Field(
         120.0,
         ge=0,

@@ -8,6 +8,7 @@ import signal
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from models.spec import Spec
@@ -34,7 +35,7 @@ class RefusedError(Exception):
 class Fake:
     """Answers with the checksum of its pixels and its `version`. Config: `task`, `resize`, `side`, `load_seconds`,
     `seconds`, `fail` (a code), `permanent`, `dies` (while it loads), `version`, `ballast` (bytes held). A prompt is an order: ``sleep 0.5``, ``die``, ``raise``, ``refuse CODE``,
-    ``say JSON``, ``wait PATH``."""
+    ``die FOLDER`` (twice in all), ``say JSON``, ``wait PATH``."""
 
     def __init__(self, config: Mapping[str, Any], device: str) -> None:
         side = config.get("side", 32)
@@ -71,7 +72,7 @@ class Fake:
             case "wait":
                 while not os.path.exists(argument):  # noqa: PTH110
                     time.sleep(0.005)
-            case "die":
+            case "die" if not argument or _counts_down(Path(argument)):
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "raise":
                 raise ValueError("a text with a /secret/path")
@@ -84,6 +85,15 @@ class Fake:
         return json.dumps(
             {"crc": crc, "params": dict(row.params), "pid": os.getpid(), "version": version}
         ).encode()
+
+
+def _counts_down(folder: Path) -> bool:
+    """True the first two times, whatever process asks."""
+    for name in ("first", "second"):
+        if not (folder / name).exists():
+            (folder / name).touch()
+            return True
+    return False
 
 
 def load(config: Mapping[str, Any], device: str, progress: Progress) -> Fake:

@@ -236,9 +236,21 @@ _INFERENCE: Mapping[str, Any] = {
         },
         "vision_cached": {
             "type": "boolean",
-            "description": "Of vqa and caption: the image was encoded already, for another request.",
+            "description": "Of vqa and caption: the image was encoded already, for another request. With cache shared "
+            "or hit: for the run that made this answer.",
         },
-        "timings_ms": {"type": "object", "additionalProperties": _NUMBER},
+        "cache": {
+            "type": "string",
+            "enum": ["miss", "shared", "hit"],
+            "description": "Only with deduplicate or response_cache_bytes: run for this request (miss), taken from the "
+            "run of an equal one in flight (shared) or from an earlier one (hit).",
+        },
+        "timings_ms": {
+            "type": "object",
+            "description": "This request's own milliseconds. With cache shared, queue is the wait for the other's run; "
+            "with shared or hit, decode, infer and post are 0.",
+            "additionalProperties": _NUMBER,
+        },
         "request_id": {"type": "string"},
     },
 }

@@ -63,3 +63,15 @@ async def test_a_client_that_leaves_ends_the_reading() -> None:
 def test_only_digits_are_a_length(value: bytes, expected: int | None) -> None:
     assert declared_length({"headers": [(b"content-length", value)]}) == expected
     assert declared_length({"headers": []}) is None
+
+
+def test_a_moved_share_holds_the_bytes_after_its_request_has_ended() -> None:
+    budget = BodyBudget(100)
+    with budget.share() as share:
+        share.grow(60)
+        moved = share.moved()
+        assert budget.num_bytes == 60
+    assert budget.num_bytes == 60
+    with moved:
+        pass
+    assert budget.num_bytes == 0

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from pool import Result
-from server.results import Answered, Timings, reply_to, splice
+from server.results import Answered, Origin, Timings, reply_to, splice
 
 
 def test_the_fragments_members_stand_in_the_reply() -> None:
@@ -32,6 +32,14 @@ def test_the_fragments_members_stand_in_the_reply() -> None:
     assert reply.headers["server-timing"] == (
         'fetch;dur=0.0, decode;dur=0.0, queue;dur=1.0, infer;dur=12.346, post;dur=0.0, total;dur=500.0, batch;desc="3"'
     )
+
+
+@pytest.mark.parametrize("origin", ["miss", "shared", "hit"])
+def test_where_a_shared_answer_came_from_is_said_twice(origin: Origin) -> None:
+    result = Result(b"{}", {}, 3, 0, 0)
+    reply = reply_to(Answered("m", "detect", (640, 480), result, Timings(), origin), "id-1")
+    assert orjson.loads(reply.body)["cache"] == origin
+    assert reply.headers["server-timing"].endswith(f'batch;desc="3", cache;desc="{origin}"')
 
 
 def test_an_empty_fragment_adds_nothing() -> None:

@@ -41,6 +41,8 @@ class Spec:
     runtime: str
     precision: str
     weights_sha256: str
+    runtime_reason: str = ""
+    """Why this runtime and precision, where the settings left it to the engine or could not be followed."""
 
     @property
     def slot_shape(self) -> tuple[int, int, int]:

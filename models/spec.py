@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 Family = Literal["yolo", "blip"]
 Task = Literal["detect", "segment", "pose", "obb", "classify", "vqa", "caption"]
+RuntimeName = Literal["auto", "torch", "openvino", "tensorrt"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Resize = Literal["letterbox", "stretch", "center_crop", "square_bicubic"]
 """How pixels get into the slot.
 

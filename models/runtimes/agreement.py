@@ -21,6 +21,8 @@ NUM_CANDIDATES = 50
 MIN_CONFIDENCE = 0.05
 """Below it nobody looks; where nothing is above it, the best candidate is compared."""
 _MATCH_DISTANCE = 0.05
+_TIE = 0.005
+"""Confidences that are no further apart count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,16 @@ def _pairs_of_anchors(ours: Floats, theirs: Floats, num_classes: int, side: floa
 
 
 def _pairs_of_sets(ours: Floats, theirs: Floats, side: float) -> tuple[int, Floats]:
-    """Rows are boxes in any order: four of place, confidence, class, the rest."""
+    """Rows are the best boxes in any order: four of place, confidence, class, the rest.
+
+    Which of those that are as confident as the last are among the best is chance, so they are not looked for. Where all
+    are, confidences alone are compared, by rank.
+    """
     picked = ours[_picked(ours[:, 4])]
+    picked = picked[picked[:, 4] > theirs[:, 4].min() + _TIE]
+    if not len(picked):
+        apart = np.abs(np.sort(ours[:, 4]) - np.sort(theirs[:, 4]))
+        return len(apart), np.stack([apart, np.zeros_like(apart), np.zeros_like(apart)], 1)
     places = np.abs(picked[:, None, :4] - theirs[None, :, :4]).max(2) / side
     confidences = np.abs(picked[:, None, 4] - theirs[None, :, 4])
     is_near = (picked[:, None, 5] == theirs[None, :, 5]) & (places <= _MATCH_DISTANCE)

@@ -58,8 +58,8 @@ class CatalogueEntry:
     `series` names what differs in size only, with the task's suffix: `yolov8-seg`, for `yolov8n-seg` to `yolov8x-seg`.
     `published_size` is the side in pixels of the input that the published weights were made for. `task` None: only the
     weights know. `imgsz` is the square input size in pixels, None for the one stored with the
-    weights. `end2end` chooses between the two heads that some YOLO networks have, None as the library does. `runtime` and
-    `precision` None: as for all models.
+    weights. `end2end` chooses between the two heads that some YOLO networks have, None as the library does. `runtime`
+    and `precision` None: as for all models.
     """
 
     model_id: str

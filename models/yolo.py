@@ -99,7 +99,8 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
     spec = _spec(config["model_id"], opened, device, resolved.sha256)
     model = YoloModel(spec, opened.runtime, post_processor(opened.traits))
     progress({"stage": "warm_up"})
-    _warm_up(model, max_batch_size)
+    is_alike = opened.runtime.name == "openvino"  # one image after another, whatever the size of the batch
+    _warm_up(model, 1 if is_alike else max_batch_size)
     return model
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.answers import Progress
 from models.detections import DEFAULT_MAX_DETECTIONS
+from models.errors import RuntimeUnavailableError
 from models.runtimes.agreement import SAME, compare
 from models.runtimes.choice import Choice, choose, gated, machine
 from models.runtimes.conversion import ConversionError, convert, read_network, save_network
@@ -117,6 +118,8 @@ class _Opening:
 
     def open(self) -> Opened:
         candidates = self._wish.candidates(capabilities())
+        if candidates == [("openvino", "int8")]:
+            raise RuntimeUnavailableError("precision int8 needs a network that was calibrated; there is none")
         prepared = self._prepare()
         if prepared.network is None:
             reason = f"openvino not possible: {prepared.refusal}"

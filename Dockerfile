@@ -25,7 +25,7 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends tini \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin engine \
- && install -d -o engine -g engine /models /models/huggingface /models/ultralytics
+ && install -d -o engine -g engine /models /models/huggingface /models/ultralytics /models/converted
 
 # Far larger than the rest and rarely different: a layer of its own. pip compiles bytecode here, for good: the
 # file system is read-only later.
@@ -50,6 +50,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HF_HOME=/models/huggingface \
     HUGGINGFACE_HUB_CACHE=/models/huggingface/hub \
     ULTRALYTICS_CACHE_DIR=/models/ultralytics \
+    ENGINE_CONVERTED_DIR=/models/converted \
     YOLO_CONFIG_DIR=/tmp/ultralytics \
     MPLCONFIGDIR=/tmp/matplotlib \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \

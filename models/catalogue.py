@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from models.spec import Family, Task
+from models.spec import Family, Precision, RuntimeName, Task
 
 Source = Literal["package", "ultralytics", "hub", "file"]
 """Where an entry's weights come from.
@@ -41,6 +41,14 @@ PRELOAD: Mapping[Family, tuple[str, ...]] = MappingProxyType(
 )
 """What a family's workers import before they are forked. None of it touches CUDA or runs an operator."""
 
+LIGHT_PRELOAD: Mapping[Family, tuple[str, ...]] = MappingProxyType(
+    {"yolo": ("models.guarded", "openvino", "cv2")}
+)
+"""The same where a converted network is expected: only a worker that has to convert first imports the rest itself.
+
+`models.guarded` stands first, because it imports `models.runtimes`, which keeps openvino from reporting its users.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
@@ -50,7 +58,8 @@ class CatalogueEntry:
     `series` names what differs in size only, with the task's suffix: `yolov8-seg`, for `yolov8n-seg` to `yolov8x-seg`.
     `published_size` is the side in pixels of the input that the published weights were made for. `task` None: only the
     weights know. `imgsz` is the square input size in pixels, None for the one stored with the
-    weights. `end2end` chooses between the two heads that some YOLO networks have, None as the library does.
+    weights. `end2end` chooses between the two heads that some YOLO networks have, None as the library does. `runtime`
+    and `precision` None: as for all models.
     """
 
     model_id: str
@@ -66,6 +75,8 @@ class CatalogueEntry:
     load_at_start: bool = False
     series: str = ""
     published_size: int | None = None
+    runtime: RuntimeName | None = None
+    precision: Precision | None = None
 
     @property
     def row(self) -> str:
@@ -77,10 +88,10 @@ class CatalogueEntry:
         """Import string of the function that loads this entry in a worker."""
         return FACTORIES[self.family]
 
-    @property
-    def preload(self) -> tuple[str, ...]:
-        """Modules that this entry's workers need."""
-        return PRELOAD[self.family]
+    def preload(self, runtime: RuntimeName, device: str) -> tuple[str, ...]:
+        """Modules that this entry's workers need on `device` ("cpu", "cuda:0") with `runtime`."""
+        is_light = device == "cpu" and runtime in ("auto", "openvino")
+        return LIGHT_PRELOAD.get(self.family, PRELOAD[self.family]) if is_light else PRELOAD[self.family]
 
     def to_config(self) -> dict[str, Any]:
         """The part of the factory's config that this entry decides: JSON types only."""

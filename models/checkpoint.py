@@ -53,6 +53,12 @@ class Checkpoint:
     network: torch.nn.Module
     traits: Traits
 
+    def widen(self, max_detections: int) -> None:
+        """Let an end-to-end head give so many boxes. It keeps its best of all classes before a row's class filter is
+        seen; so does the library's predictor."""
+        network: Any = self.network
+        network.set_head_attr(max_det=max_detections)
+
 
 def read_checkpoint(
     path: Path, imgsz: int | None, end2end: bool | None = None, task: str | None = None

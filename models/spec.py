@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 Family = Literal["yolo", "blip"]
 Task = Literal["detect", "segment", "pose", "obb", "classify", "vqa", "caption"]
+RuntimeName = Literal["auto", "torch", "openvino", "tensorrt"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Resize = Literal["letterbox", "stretch", "center_crop", "square_bicubic"]
 """How pixels get into the slot.
 
@@ -41,6 +43,8 @@ class Spec:
     runtime: str
     precision: str
     weights_sha256: str
+    runtime_reason: str = ""
+    """Why this runtime and precision, where the settings left it to the engine or could not be followed."""
 
     @property
     def slot_shape(self) -> tuple[int, int, int]:

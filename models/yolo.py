@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from models.answers import Answers, Progress, Row, WarmUpRow
-from models.checkpoint import Checkpoint, read_checkpoint
 from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import InvalidParameterError
 from models.heads import PostProcessor, post_processor
+from models.runtimes.network import Opened, Place, Source, open_network
 from models.runtimes.runtime import RawOutput, Runtime
-from models.runtimes.torch_runtime import TorchRuntime
+from models.runtimes.wish import Wish
 from models.spec import Spec
-from models.traits import Traits
 from models.weights import resolve
 
 
@@ -74,32 +73,39 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
     """Load the weights that `config` names on `device` ("cpu", "cuda:0") and run them once.
 
     Keys besides those of models.weights.WeightsSource: `imgsz` (pixels, None for the checkpoint's),
-    `max_batch_size` (default 1), `num_threads` (of torch on the CPU), `task` (what the
-    weights must be for), `end2end` (which of two heads), None for the library's choice, `max_detections` (the most
-    that an end-to-end head gives).
+    `max_batch_size` (default 1), `num_threads` (on the CPU), `task` (what the weights must be for), `end2end` (which of
+    two heads), None for the library's choice, `max_detections` (the most that an end-to-end head gives), `runtime` and
+    `precision` (see models.runtimes.wish; without them PyTorch in fp32), `converted_dir` (where converted networks are
+    kept).
     Raises WeightsUnavailableError, WeightsInvalidError, WeightsMismatchError, UnsupportedModelError,
-    UnsafeLoadingError.
+    UnsafeLoadingError, RuntimeUnavailableError.
     """
     resolved = resolve(config, progress)
     progress({"stage": "load"})
-    _set_num_threads(config.get("num_threads"))
-    checkpoint = read_checkpoint(
-        resolved.path, config.get("imgsz"), config.get("end2end"), config.get("task")
+    max_detections = max(
+        int(config.get("max_detections") or 0), DEFAULT_MAX_DETECTIONS
+    )  # as the library's predictor
+    source = Source(
+        resolved.path,
+        resolved.sha256,
+        config.get("imgsz"),
+        config.get("end2end"),
+        config.get("task"),
+        max_detections,
     )
-    traits = checkpoint.traits
-    if traits.end2end:
-        _widen_end2end_head(checkpoint, int(config.get("max_detections") or DEFAULT_MAX_DETECTIONS))
-    shape = (*traits.input_shape, 3)
     max_batch_size = int(config.get("max_batch_size") or 1)
-    runtime = TorchRuntime(checkpoint.network, shape, max_batch_size, device)
-    spec = _spec(config["model_id"], traits, runtime, device, resolved.sha256)
-    model = YoloModel(spec, runtime, post_processor(traits))
+    place = Place(device, max_batch_size, config.get("num_threads"))
+    opened = open_network(source, Wish.from_config(config), place, progress)
+    spec = _spec(config["model_id"], opened, device, resolved.sha256)
+    model = YoloModel(spec, opened.runtime, post_processor(opened.traits))
     progress({"stage": "warm_up"})
-    _warm_up(model, max_batch_size)
+    is_alike = opened.runtime.name == "openvino"  # one image after another, whatever the size of the batch
+    _warm_up(model, 1 if is_alike else max_batch_size)
     return model
 
 
-def _spec(model_id: str, traits: Traits, runtime: Runtime, device: str, sha256: str) -> Spec:
+def _spec(model_id: str, opened: Opened, device: str, sha256: str) -> Spec:
+    traits = opened.traits
     return Spec(
         model_id=model_id,
         family="yolo",
@@ -109,24 +115,11 @@ def _spec(model_id: str, traits: Traits, runtime: Runtime, device: str, sha256: 
         input_width=traits.width,
         labels=traits.labels,
         device=device,
-        runtime=runtime.name,
-        precision=runtime.precision,
+        runtime=opened.runtime.name,
+        precision=opened.runtime.precision,
         weights_sha256=sha256,
+        runtime_reason=opened.reason,
     )
-
-
-def _set_num_threads(num_threads: int | None) -> None:
-    import torch
-
-    if num_threads:
-        torch.set_num_threads(num_threads)
-
-
-def _widen_end2end_head(checkpoint: Checkpoint, max_detections: int) -> None:
-    """An end-to-end head keeps its best boxes of all classes before a row's class filter is seen; so does the
-    library's predictor, which never keeps less than 300."""
-    network: Any = checkpoint.network
-    network.set_head_attr(max_det=max(max_detections, DEFAULT_MAX_DETECTIONS))
 
 
 def _warm_up(model: YoloModel, max_batch_size: int) -> None:

@@ -51,6 +51,7 @@ class Engine:
         )
         around = Surroundings(
             self._launching.forkservers,
+            lambda known: self._launching.preload(known.entry),
             lambda known: weights_path(settings, known.entry),
             settings.max_batch_size,
         )

@@ -8,15 +8,16 @@ yolov8n-cls 268, rtdetr-l 938. This guesses 392, 380, 805, 1575, 595, 1832, 274,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models.catalogue import CatalogueEntry
 from models.spec import Family, Task
 
 MIB = 2**20
-FORKSERVER_BYTES: Mapping[Family, int] = {"yolo": 420 * MIB, "blip": 450 * MIB}
-"""The libraries that a family's workers share."""
+TORCH_BYTES = 420 * MIB
+"""PyTorch and a family's library: of a forkserver that imports them, or of a worker that has to convert its network."""
+LIGHT_FORKSERVER_BYTES = 100 * MIB
 WORKER_BYTES = 250 * MIB
 CUDA_WORKER_BYTES = 2048 * MIB
 """In the memory of the host: what CUDA and its libraries keep there."""
@@ -43,6 +44,16 @@ def weights_size(path: Path | None) -> int | None:
         return sum(file.stat().st_size for file in files) or None
     except OSError:
         return None
+
+
+def forkserver_size(preload: Sequence[str]) -> int:
+    """Bytes of the libraries that workers share, where `preload` is imported before they are forked."""
+    return TORCH_BYTES + 30 * MIB if "torch" in preload else LIGHT_FORKSERVER_BYTES
+
+
+def conversion_size(preload: Sequence[str]) -> int:
+    """Bytes of libraries that a worker imports for itself if it has to convert its network first."""
+    return 0 if "torch" in preload else TORCH_BYTES
 
 
 def input_side(entry: CatalogueEntry) -> int:

@@ -12,7 +12,6 @@ from typing import Any
 
 import models.catalogue
 from models.catalogue import CatalogueEntry
-from models.spec import Family
 from pool import Launcher, Limits, Pool, place, usable_cores
 from server.devices import pick_devices
 from server.settings import Settings
@@ -25,7 +24,7 @@ GPU_DEPTH = 2
 
 
 class Launching:
-    """Makes pools. One forkserver per family, started when the family's first model is."""
+    """Makes pools. One forkserver for each set of imports, started when the first model that wants it is."""
 
     def __init__(self, settings: Settings, num_decode_threads: int) -> None:
         """Raises NoSuchDeviceError."""
@@ -33,7 +32,7 @@ class Launching:
         self._devices = pick_devices(settings.device, settings.cuda_visible_devices)
         self._environment = worker_environment(settings)
         self._num_decode_threads = num_decode_threads
-        self._launchers: dict[Family, Launcher] = {}
+        self._launchers: dict[tuple[str, ...], Launcher] = {}
 
     @property
     def devices(self) -> Sequence[str]:
@@ -71,15 +70,20 @@ class Launching:
             limits,
         )
 
-    def _launcher(self, entry: CatalogueEntry) -> Launcher:
-        if entry.family not in self._launchers:
-            self._launchers[entry.family] = Launcher(entry.preload, self._environment)
-        return self._launchers[entry.family]
+    def preload(self, entry: CatalogueEntry) -> tuple[str, ...]:
+        """What the workers of `entry` import before they are forked."""
+        return entry.preload(entry.runtime or self._settings.runtime, self._devices[0])
 
-    def forkservers(self) -> Mapping[Family, int]:
-        """Process ids of the forkservers that run."""
-        pids = {family: launcher.pid for family, launcher in self._launchers.items()}
-        return {family: pid for family, pid in pids.items() if pid is not None}
+    def _launcher(self, entry: CatalogueEntry) -> Launcher:
+        preload = self.preload(entry)
+        if preload not in self._launchers:
+            self._launchers[preload] = Launcher(preload, self._environment)
+        return self._launchers[preload]
+
+    def forkservers(self) -> Mapping[tuple[str, ...], int]:
+        """Process ids of the forkservers that run, by what they import."""
+        pids = {preload: launcher.pid for preload, launcher in self._launchers.items()}
+        return {preload: pid for preload, pid in pids.items() if pid is not None}
 
     def close(self) -> None:
         """End the forkservers."""
@@ -90,6 +94,7 @@ class Launching:
 def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
     """What a worker is told of its model, JSON types; also what `pull` fetches by."""
     folder = cache_folder(settings, entry)
+    converted = settings.converted_dir or ultralytics_folder(settings) / "converted"
     own = {"vision_cache_bytes": settings.vision_cache_bytes} if entry.family == "blip" else {}
     return {
         **entry.to_config(),
@@ -99,6 +104,9 @@ def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
         "base_url": settings.yolo_weights_url if entry.source == "ultralytics" else settings.hf_endpoint,
         "connect_timeout": min(settings.download_timeout, MAX_CONNECT_TIMEOUT),
         "read_timeout": settings.download_timeout,
+        "runtime": entry.runtime or settings.runtime,
+        "precision": entry.precision or settings.precision,
+        "converted_dir": str(converted),
         **own,
     }
 
@@ -106,12 +114,17 @@ def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
 def cache_folder(settings: Settings, entry: CatalogueEntry) -> Path | None:
     """Where downloaded weights are kept; None for the Hugging Face library's own default, below `HF_HOME`."""
     if entry.source == "ultralytics":
-        home = _writable_home()
-        default = home / ".cache" / "ultralytics" if home else _temporary_folder() / "weights"
-        return settings.ultralytics_cache_dir or default
+        return ultralytics_folder(settings)
     if settings.huggingface_hub_cache is None and settings.hf_home is not None:
         return settings.hf_home / "hub"
     return settings.huggingface_hub_cache
+
+
+def ultralytics_folder(settings: Settings) -> Path:
+    """Where downloaded YOLO weights are kept."""
+    home = _writable_home()
+    default = home / ".cache" / "ultralytics" if home else _temporary_folder() / "weights"
+    return settings.ultralytics_cache_dir or default
 
 
 def weights_path(settings: Settings, entry: CatalogueEntry) -> Path | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from server.accuracy_table import accuracy_table
 from server.errors import KINDS
 from server.models_table import models_table
 from server.settings_table import settings_table
@@ -23,6 +24,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
     "errors": errors_table,
     "models": models_table,
+    "accuracy": accuracy_table,
 }
 
 

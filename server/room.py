@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.spec import Family
 from pool import Pool
 from pool.memory import available_memory, memory_limit
 from server import estimate
@@ -42,8 +41,10 @@ def default_budget() -> int:
 class Surroundings:
     """What the room cannot know by itself."""
 
-    forkservers: Callable[[], Mapping[Family, int]]
-    """Process ids of those that run."""
+    forkservers: Callable[[], Mapping[tuple[str, ...], int]]
+    """Process ids of those that run, by what they import."""
+    preload: Callable[[Known], tuple[str, ...]]
+    """What the workers of a model import before they are forked."""
     weights_path: Callable[[Known], Path | None]
     """Where a model's weights are or will be; None where that is not a plain path."""
     max_batch_size: int
@@ -100,12 +101,13 @@ class Room:
             estimate.worker_size(entry, weights_bytes, self._around.max_batch_size, replica.placement.device)
             for replica in pool.replicas
         )
-        return Need(max(sizes), 3 * estimate.input_side(entry) ** 2, weights)
+        worker = max(sizes) + estimate.conversion_size(self._around.preload(known))
+        return Need(worker, 3 * estimate.input_side(entry) ** 2, weights)
 
     def extra(self, known: Known) -> int:
-        """Bytes that the first model of a family takes beside its own need: the forkserver's."""
-        family = known.entry.family
-        return 0 if family in self._around.forkservers() else estimate.FORKSERVER_BYTES[family]
+        """Bytes that the first model with its imports takes beside its own need: the forkserver's."""
+        preload = self._around.preload(known)
+        return 0 if preload in self._around.forkservers() else estimate.forkserver_size(preload)
 
     def claim(self, pool: Pool, need: Need) -> None:
         """Promise `pool`, which is about to start, what it needs."""
@@ -156,9 +158,7 @@ class Room:
         except OSError as error:  # no descriptor left: what was measured last has to do
             log.warning("memory cannot be measured: %s", error.strerror)
             return
-        libraries = sum(
-            estimate.FORKSERVER_BYTES[family] for family in forkservers
-        )  # or while they are imported
+        libraries = sum(map(estimate.forkserver_size, forkservers))  # or while they are imported
         self._base, self._base_used = front + max(shared, libraries), front + shared
         for pool, prints in measured.items():
             if (claim := self._claims.get(pool)) is not None:

@@ -144,6 +144,7 @@ class Served:
             "device": spec.device if spec else None,
             "runtime": spec.runtime if spec else None,
             "precision": spec.precision if spec else None,
+            "runtime_reason": spec.runtime_reason if spec else None,
             "queue_length": snapshot["queue_length"] if snapshot else 0,
             "slots": snapshot["slots"] if snapshot else {"total": 0, "free": 0},
             "replicas": snapshot["replicas"] if snapshot else [],

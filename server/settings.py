@@ -30,7 +30,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from models.spec import Family, Task
+from models.spec import Family, Precision, RuntimeName, Task
 
 ENV_PREFIX = "ENGINE_"
 DEFAULT_CONFIG = Path("engine.toml")
@@ -70,6 +70,8 @@ class ModelSettings(BaseModel):
     task: Task | None = None
     imgsz: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
     end2end: bool | None = None
+    runtime: RuntimeName | None = None
+    precision: Precision | None = None
     replicas: AutoCount | None = None
     load_at_start: bool | None = None
     description: Annotated[str, Field(max_length=300)] = ""
@@ -117,6 +119,20 @@ class Settings(BaseSettings):
         "auto",
         pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
         description="`auto`, `cpu`, `cuda` (every GPU) or `cuda:N`.",
+    )
+    runtime: RuntimeName = Field(
+        "auto",
+        description="What executes models: `torch`, `openvino` (CPU) or `tensorrt` (NVIDIA). `auto`: on the CPU the "
+        "fastest that keeps the accuracy, measured once and remembered; on a GPU torch.",
+    )
+    precision: Precision = Field(
+        "auto",
+        description="`fp32`, `bf16`, `fp16` or `int8`, where runtime and device have it. `auto`: none that loses more "
+        "than half a point of accuracy.",
+    )
+    converted_dir: Path | None = Field(
+        None,
+        description="Folder of converted networks. Unset: `converted` in the folder of downloaded YOLO weights.",
     )
     replicas: AutoCount = Field(
         "auto", description="Worker processes of a model: per GPU, or in all on the CPU."
@@ -245,7 +261,7 @@ class Settings(BaseSettings):
     models: Annotated[dict[str, ModelSettings], NoDecode, BeforeValidator(_parse_json)] = Field(
         default_factory=dict,
         description="`[models.NAME]` tables of engine.toml (JSON elsewhere): weights, sha256, family, task, imgsz, "
-        "end2end, replicas, load_at_start, description.",
+        "end2end, runtime, precision, replicas, load_at_start, description.",
     )
 
     @field_validator("models")

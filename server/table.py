@@ -83,7 +83,9 @@ def _entry(name: str, table: ModelSettings | None, catalogue: Mapping[str, Catal
     if table is None:
         return catalogue[name]
     if table.weights is None:
-        chosen = table.model_dump(include={"task", "imgsz", "end2end", "sha256"}, exclude_none=True)
+        chosen = table.model_dump(
+            include={"task", "imgsz", "end2end", "sha256", "runtime", "precision"}, exclude_none=True
+        )
         return replace(catalogue[name], **chosen)
     family = _family(name, table, catalogue)
     entry = operator_entry(
@@ -95,4 +97,9 @@ def _entry(name: str, table: ModelSettings | None, catalogue: Mapping[str, Catal
         imgsz=table.imgsz,
         end2end=table.end2end,
     )
-    return replace(entry, description=table.description) if table.description else entry
+    return replace(
+        entry,
+        description=table.description or entry.description,
+        runtime=table.runtime,
+        precision=table.precision,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,13 @@ from bench.serving import RunningServer, start_process
 
 __all__ = ["RunningServer", "process_state", "running_server", "start_server"]
 
-_DEFAULTS = {"ENGINE_LOAD_AT_START": "shapes-detect"}
+CONVERTED_DIR = Path(tempfile.gettempdir()) / "engine-tests-converted"
+"""One for all runs: converting takes seconds, and an entry is never taken for other weights or libraries."""
+_DEFAULTS = {
+    "ENGINE_LOAD_AT_START": "shapes-detect",
+    "ENGINE_CONVERTED_DIR": str(CONVERTED_DIR),
+    "ENGINE_PRECISION": "fp32",  # answers are compared with the library's, on machines with coarser units too
+}
 
 
 @contextmanager

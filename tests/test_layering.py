@@ -51,6 +51,7 @@ def test_the_pool_imports_the_standard_library_numpy_and_itself(path: Path) -> N
 
 
 LIGHT_MODELS = {
+    "models.accuracy",
     "models.spec",
     "models.catalogue",
     "models.weights",

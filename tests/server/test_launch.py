@@ -63,6 +63,27 @@ def test_a_factory_is_told_all_it_needs() -> None:
     assert (config["max_batch_size"], config["offline"], config["cache_dir"]) == (3, True, "/y")
 
 
+def test_a_model_has_its_own_runtime_or_that_of_all() -> None:
+    chosen = settings(models={"yolov8n": {"runtime": "torch"}}, precision="fp32", ultralytics_cache_dir="/y")
+    known = known_models(chosen)
+    own, other = (factory_config(chosen, known[name].entry) for name in ("yolov8n", "yolov8s"))
+    assert (own["runtime"], other["runtime"]) == ("torch", "auto")
+    assert {own["precision"], other["precision"]} == {"fp32"}
+    assert own["converted_dir"] == "/y/converted"
+    elsewhere = settings(converted_dir="/c", ultralytics_cache_dir="/y")
+    assert factory_config(elsewhere, CATALOGUE["shapes-detect"])["converted_dir"] == "/c"
+
+
+def test_workers_of_converted_networks_are_forked_without_torch() -> None:
+    chosen = settings(device="cpu", models={"yolov8n": {"runtime": "torch"}})
+    launching, known = Launching(chosen, 1), known_models(chosen)
+    assert "torch" in launching.preload(known["yolov8n"].entry)
+    light = launching.preload(known["yolov8s"].entry)
+    assert light.index("models.guarded") < light.index("openvino"), "the first keeps the second quiet"
+    assert "torch" not in light
+    assert "torch" in known["yolov8s"].entry.preload("auto", "cuda:0")
+
+
 async def test_pools_are_made_to_the_settings() -> None:
     launching = Launching(
         settings(device="cpu", replicas=3, threads=1, max_batch_size=5), num_decode_threads=2

@@ -90,6 +90,7 @@ async def test_missing_weights_are_said_and_everything_else_goes_on(monkeypatch:
         ("weights_not_stored", "weights_not_stored"),
         ("weights_mismatch", "weights_mismatch"),
         ("unsupported_model", "unsupported_model"),
+        ("runtime_unavailable", "runtime_unavailable"),
         ("unsafe_loading", "model_unavailable"),
     ],
 )

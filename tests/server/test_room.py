@@ -50,14 +50,17 @@ class FakePool(Pool):
 
 @pytest.fixture(autouse=True)
 def small_models(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(estimate, "FORKSERVER_BYTES", {"yolo": 0, "blip": 0})
+    monkeypatch.setattr(estimate, "forkserver_size", lambda preload: 0)
+    monkeypatch.setattr(estimate, "conversion_size", lambda preload: 0)
     monkeypatch.setattr(estimate, "worker_size", lambda *of: ESTIMATE)
     monkeypatch.setattr(estimate, "input_side", lambda entry: 32)
     yield
 
 
 def make_room(budget: int, available: int = 10**12, path: Path | None = None) -> Room:
-    return Room(budget, Surroundings(dict, lambda known: path, 8), lambda: available)
+    return Room(
+        budget, Surroundings(dict, lambda known: ("torch",), lambda known: path, 8), lambda: available
+    )
 
 
 async def test_a_promise_counts_until_the_measure_replaces_it() -> None:

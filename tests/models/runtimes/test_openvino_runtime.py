@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from models.runtimes.conversion import ConversionError, convert
+from models.runtimes.openvino_runtime import OpenVinoRuntime
+from tests.models.runtimes.test_torch_runtime import MAX_BATCH_SIZE, SHAPE, Mean, pixels
+
+
+class Two(torch.nn.Module):
+    """As segmentation: a pair, then what nobody reads."""
+
+    def forward(self, batch: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+        return (batch.mean((2, 3)), batch.amax((2, 3))), batch
+
+
+class Stubborn(torch.nn.Module):
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError("not this way\nat all")
+
+
+class Means(torch.nn.Module):
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        means: torch.Tensor = Mean()(batch)[0] if torch.is_inference_mode_enabled() else batch.mean((2, 3))
+        return means
+
+
+def runtime(network: torch.nn.Module) -> OpenVinoRuntime:
+    return OpenVinoRuntime(convert(network, SHAPE), SHAPE, MAX_BATCH_SIZE, "fp32", 1)
+
+
+@pytest.fixture(scope="module")
+def means() -> OpenVinoRuntime:
+    return runtime(Means())
+
+
+def test_every_row_is_its_image_in_rgb_from_0_to_1(means: OpenVinoRuntime) -> None:
+    for seeds in ([0], [1, 2, 3], [4, 5], [6]):
+        images = [pixels(seed) for seed in seeds]
+        found = means.launch(images).result()
+        expected = np.stack([image.reshape(-1, 3).mean(0) / 255 for image in images])
+        assert isinstance(found, np.ndarray)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_pair_of_outputs_stays_a_pair() -> None:
+    first, second = runtime(Two()).launch([pixels(0), pixels(1)]).result()
+    images = np.stack([pixels(0), pixels(1)]) / 255
+    np.testing.assert_allclose(first, images.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(second, images.max((1, 2)), rtol=1e-5)
+
+
+def test_more_rows_than_promised_are_refused(means: OpenVinoRuntime) -> None:
+    with pytest.raises(ValueError, match="4 images are more than 3"):
+        means.launch([pixels(0)] * (MAX_BATCH_SIZE + 1))
+
+
+def test_pixels_of_another_shape_are_refused(means: OpenVinoRuntime) -> None:
+    for shape in ((1, 1, 3), (4, 6, 3), (6, 4)):
+        with pytest.raises(ValueError, match="do not fit"):
+            means.launch([np.zeros(shape, np.uint8)])
+
+
+def test_a_network_that_cannot_be_traced_says_why_in_one_line() -> None:
+    with pytest.raises(ConversionError, match=r"NotImplementedError: not this way$"):
+        convert(Stubborn(), SHAPE)
+
+
+def test_openvino_reports_to_nobody_and_starts_no_thread_before_a_fork() -> None:
+    code = (
+        "import sys, os, models.runtimes, openvino, openvino.tools.ovc\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # as workers_environment has it
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1"]

@@ -9,8 +9,6 @@ from models.candidates import NUM_BOX_COLUMNS
 from models.detections import DetectOptions, Detector, rounded
 from models.overlaps import Floats
 
-NAMES = ("x", "y", "confidence")
-
 
 class KeypointDetector(Detector):
     """Adds to each box its `keypoints`, in the order of the network: pixels of the original, clipped to it.
@@ -35,5 +33,11 @@ class KeypointDetector(Detector):
         letterbox.undo(keypoints)
         letterbox.clip(keypoints)
         for each, points in zip(predictions, rounded(keypoints), strict=True):
-            each["keypoints"] = [dict(zip(NAMES, point, strict=False)) for point in points]
+            each["keypoints"] = _named(points)
         return predictions
+
+
+def _named(points: Sequence[Sequence[float]]) -> list[dict[str, float]]:
+    if len(points[0]) == 2:
+        return [{"x": x, "y": y} for x, y in points]
+    return [{"x": x, "y": y, "confidence": confidence} for x, y, confidence in points]

@@ -107,18 +107,19 @@ def test_the_form_of_masks_is_checked() -> None:
 
 MEASURED = """
 import resource, sys, time
-import torch
+import cv2
+import numpy as np
 from models.masks import SegmentOptions, Segmenter
-torch.set_num_threads(1)
-torch.manual_seed(0)
+random = np.random.default_rng(0)
 num_masks, side, kind = 300, 640, sys.argv[1]
-boxes = torch.rand(1, num_masks, 38)
-boxes[0, :, :2] = torch.rand(num_masks, 2) * side * 0.6  # corners, each box a sixth of the input's height or more
-boxes[0, :, 2:4] = boxes[0, :, :2] + torch.rand(num_masks, 2) * side * 0.3 + side * 0.15
-boxes[0, :, 4:6] = torch.stack((torch.linspace(0.9, 0.3, num_masks), torch.zeros(num_masks)), 1)
+boxes = random.random((1, num_masks, 38), np.float32)
+boxes[0, :, :2] *= side * 0.6  # corners, each box a sixth of the input's height or more
+boxes[0, :, 2:4] = boxes[0, :, :2] + boxes[0, :, 2:4] * side * 0.3 + side * 0.15
+boxes[0, :, 4], boxes[0, :, 5] = np.linspace(0.9, 0.3, num_masks), 0
 boxes[0, :, 6:] -= 0.5
-coarse = torch.randn(1, 32, 12, 12)
-prototypes = torch.nn.functional.interpolate(coarse, (side // 4, side // 4), mode="bicubic")
+coarse = random.normal(size=(32, 12, 12)).astype(np.float32)
+large = (side // 4, side // 4)
+prototypes = np.stack([cv2.resize(each, large, interpolation=cv2.INTER_CUBIC) for each in coarse])[None]
 segmenter = Segmenter(("thing",), (side, side), end2end=True)
 options = SegmentOptions(6000, 4000, masks=kind)
 segmenter.fragments((boxes[:, :2], prototypes), [options])  # imports, caches

@@ -76,6 +76,7 @@ class Detector:
         """One row's parameters, checked. Raises InvalidParameterError."""
         return DetectOptions.from_params(params)
 
+    @np.errstate(all="ignore")  # what a broken network says is finite may be huge
     def fragments(self, raw: Any, options: Sequence[Any]) -> list[bytes]:
         """One JSON object per row of `raw`, predictions sorted by falling confidence.
 

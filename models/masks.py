@@ -51,6 +51,7 @@ class Segmenter(Detector):
     def read_options(self, params: Mapping[str, Any]) -> SegmentOptions:
         return SegmentOptions.from_params(params)
 
+    @np.errstate(all="ignore")  # what a broken network says may be huge, and its prototypes not finite
     def fragments(self, raw: Any, options: Sequence[Any]) -> list[bytes]:
         """One JSON object per row, predictions sorted by falling confidence.
 

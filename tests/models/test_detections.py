@@ -105,6 +105,14 @@ def test_an_end_to_end_output_is_answered_without_what_is_not_finite() -> None:
     assert one_row(raw * math.nan, end2end=True) == []
 
 
+def test_absurd_boxes_are_answered_without_a_warning() -> None:
+    raw = candidates(8)
+    raw[0, :4, 3:6] = 3e38
+    found = one_row(raw, width=9600, height=6400)
+    assert len(found) >= 5
+    assert all(0 <= number <= 9600 for one in found for number in one["box"].values())
+
+
 def test_boxes_are_clipped_to_the_image() -> None:
     raw = candidates(1)
     raw[0, :4, 0] = torch.tensor([48.0, 32.0, 500.0, 500.0])

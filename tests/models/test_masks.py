@@ -8,10 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import orjson
 import pytest
 
 from models.errors import InvalidParameterError
-from models.masks import SegmentOptions
+from models.masks import Segmenter, SegmentOptions
 from models.spec import Spec
 from tests.models.networks import PlainRow, row, shapes
 from tests.models.parity import (
@@ -103,6 +104,17 @@ def test_the_form_of_masks_is_checked() -> None:
     for masks in ("picture", None, 1, ["rle"]):
         with pytest.raises(InvalidParameterError, match="masks"):
             SegmentOptions.from_params({**given, "masks": masks})
+
+
+@pytest.mark.parametrize("masks", ["polygon", "rle"])
+def test_prototypes_that_are_not_finite_are_answered_without_a_warning(masks: str) -> None:
+    boxes = np.array([[[8, 8, 50, 50, 0.9, 0, 1, 1], [9, 9, 60, 60, 0.8, 0, 3e38, 3e38]]], np.float32)
+    prototypes = np.full((1, 2, 16, 16), 2.0, np.float32)
+    prototypes[0, 0, 4:9] = np.nan
+    prototypes[0, 1, 9:] = np.inf
+    options = SegmentOptions(64, 64, masks=masks)
+    fragment = Segmenter(("thing",), (64, 64), end2end=True).fragments((boxes, prototypes), [options])[0]
+    assert len(orjson.loads(fragment)["predictions"]) <= 2
 
 
 MEASURED = """

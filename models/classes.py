@@ -1,18 +1,18 @@
-"""From a classification head's probabilities to JSON. Runs in a worker; torch is imported inside."""
+"""From a classification head's probabilities to JSON. Runs in a worker."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import orjson
 
+from models.candidates import on_host
 from models.detections import rounded
 from models.errors import InvalidParameterError
-
-if TYPE_CHECKING:
-    import torch
+from models.runtimes.runtime import Array
 
 DEFAULT_TOP = 5
 
@@ -45,22 +45,21 @@ class Classifier:
         """One row's parameters, checked. Raises InvalidParameterError."""
         return ClassifyOptions.from_params(params)
 
-    def fragments(self, raw: torch.Tensor, options: Sequence[ClassifyOptions]) -> list[bytes | Exception]:
+    def fragments(self, raw: Array, options: Sequence[ClassifyOptions]) -> list[bytes | Exception]:
         """One JSON object per row of `raw`, which is (rows, classes). `top` is sorted by falling probability.
 
         A row whose probabilities are not finite is a FloatingPointError: there is no answer in it.
         """
-        import torch
-
-        with torch.inference_mode():
-            best, class_ids = raw.topk(min(max(each.top for each in options), len(self._labels)), dim=1)
-            rows = zip(rounded(best.cpu()), class_ids.tolist(), options, strict=True)
-            finite = torch.isfinite(raw).all(1).tolist()
+        probabilities = on_host(raw)
+        class_ids = (-probabilities).argsort(axis=1, kind="stable")[:, : max(each.top for each in options)]
+        best = np.take_along_axis(probabilities, class_ids, 1)
+        is_finite = np.all(np.isfinite(probabilities), axis=1).tolist()
+        rows = zip(rounded(best), class_ids.tolist(), options, is_finite, strict=True)
         return [
             self._encode(confidences, numbers, each.top)
-            if is_finite
+            if has_answer
             else FloatingPointError("the network's probabilities are not finite")
-            for (confidences, numbers, each), is_finite in zip(rows, finite, strict=True)
+            for confidences, numbers, each, has_answer in rows
         ]
 
     def _encode(self, confidences: Sequence[float], class_ids: Sequence[int], top: int) -> bytes:

@@ -1,23 +1,23 @@
 """From a detection head's raw output to JSON: the part that all tasks with boxes share, and all of task detect.
 
-Runs in a worker; torch and ultralytics are imported inside. The boxes are the library's: its suppression of overlaps
-and its scaling back to the original image. It is called for one row at a time: in a batch it drops the last rows when
-the first took long.
+Runs in a worker, without torch or the library: which boxes stay is said by candidates.py, the rest is NumPy. Boxes are
+those of the library's `predict`, row by row: in a batch it drops the last rows when the first took long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
-from models.candidates import NUM_BOX_COLUMNS, candidates, end2end_rows, use_compiled_nms
+from models.candidates import NUM_BOX_COLUMNS, Layout, kept_boxes
 from models.errors import InvalidParameterError
-
-if TYPE_CHECKING:
-    import torch
+from models.letterbox import Letterbox
+from models.overlaps import Floats
 
 DEFAULT_CONFIDENCE = 0.25
 DEFAULT_IOU = 0.7
@@ -65,66 +65,43 @@ class DetectOptions:
 class Detector:
     """Turns raw outputs of one network into JSON fragments. `input_shape` is (height, width) in pixels."""
 
-    def __init__(self, labels: Sequence[str], input_shape: tuple[int, int], end2end: bool) -> None:
-        from ultralytics.utils import nms, ops
+    is_rotated = False
 
+    def __init__(self, labels: Sequence[str], input_shape: tuple[int, int], end2end: bool) -> None:
         self._labels = tuple(labels)
         self._input_shape = input_shape
-        self._end2end = end2end
-        self._suppress: Any = nms.non_max_suppression
-        self._ops: Any = ops
-        use_compiled_nms(nms.TorchNMS)
+        self._layout = Layout(len(self._labels), end2end, self.is_rotated)
 
     def read_options(self, params: Mapping[str, Any]) -> DetectOptions:
         """One row's parameters, checked. Raises InvalidParameterError."""
         return DetectOptions.from_params(params)
 
-    def fragments(self, raw: torch.Tensor, options: Sequence[DetectOptions]) -> list[bytes]:
+    @np.errstate(all="ignore")  # what a broken network says is finite may be huge
+    def fragments(self, raw: Any, options: Sequence[Any]) -> list[bytes]:
         """One JSON object per row of `raw`, predictions sorted by falling confidence.
 
-        `raw` is (rows, 4 + classes + extra, anchors) with boxes as centre and size, or for an end-to-end head
-        (rows, boxes, 6 + extra) with corners, confidence and class; in pixels of the network's input.
+        `raw` is an array or a tensor as in `models.candidates.Layout`. It is not changed.
         """
-        import torch
+        found = kept_boxes(raw, self._layout, options)
+        rows = zip(found, options, strict=True)
+        return [encode(self._predictions(row, each) if len(row) else []) for row, each in rows]
 
-        with torch.inference_mode():
-            found = self._found(raw, options)
-            rows = zip(found, options, strict=True)
-            return [encode(self._predictions(row, each) if len(row) else []) for row, each in rows]
-
-    def _found(self, raw: torch.Tensor, options: Sequence[DetectOptions]) -> list[torch.Tensor]:
-        """For each row the boxes that stay: (boxes, 6 + extra) on the CPU, in pixels of the network's input."""
-        if self._end2end:
-            rows = end2end_rows(raw)
-        else:
-            rows = candidates(raw, [each.confidence for each in options], len(self._labels))
-        return [self._without_overlaps(row, each) for row, each in zip(rows, options, strict=True)]
-
-    def _without_overlaps(self, row: torch.Tensor, options: DetectOptions) -> torch.Tensor:
-        """`row` is (1, 4 + classes + extra, candidates) or, end to end, (1, boxes, 6 + extra)."""
-        if row.shape[-1] == 0:
-            return row.new_empty((0, NUM_BOX_COLUMNS))
-        found: torch.Tensor = self._suppress(
-            row,
-            options.confidence,
-            options.iou,
-            classes=None if options.classes is None else list(options.classes),
-            max_det=options.max_detections,
-            nc=len(self._labels),
-            end2end=self._end2end,
-        )[0]
-        return found
-
-    def _predictions(self, found: torch.Tensor, options: DetectOptions) -> list[dict[str, Any]]:
+    def _predictions(self, found: Floats, options: DetectOptions) -> list[dict[str, Any]]:
         """What is said of each box of `found`, at least one, whose places are changed to the original's pixels."""
         self._scale(found, options)
         return self._boxes(found)
 
-    def _scale(self, found: torch.Tensor, options: DetectOptions) -> None:
+    def _scale(self, found: Floats, options: DetectOptions) -> None:
         """Change the corners in `found` from pixels of the network's input to pixels of the original, clipped."""
-        self._ops.scale_boxes(self._input_shape, found[:, :4], (options.height, options.width))
+        letterbox = self._letterbox(options)
+        for corner in (found[:, :2], found[:, 2:4]):
+            letterbox.undo(corner)
+            letterbox.clip(corner)
 
-    def _boxes(self, found: torch.Tensor) -> list[dict[str, Any]]:
+    def _letterbox(self, options: DetectOptions) -> Letterbox:
+        return Letterbox.between((options.height, options.width), self._input_shape)
+
+    def _boxes(self, found: Floats) -> list[dict[str, Any]]:
         """`found` begins with corners in pixels of the original, confidence and class."""
         predictions = []
         for x1, y1, x2, y2, confidence, number in rounded(found[:, :NUM_BOX_COLUMNS]):
@@ -135,9 +112,9 @@ class Detector:
         return predictions
 
 
-def rounded(numbers: torch.Tensor) -> Any:
+def rounded(numbers: npt.NDArray[np.floating[Any]]) -> Any:
     """Nested lists of Python numbers with NUM_DECIMALS digits behind the point."""
-    return numbers.double().round(decimals=NUM_DECIMALS).tolist()
+    return numbers.astype(np.float64).round(NUM_DECIMALS).tolist()
 
 
 def encode(predictions: Sequence[Mapping[str, Any]]) -> bytes:

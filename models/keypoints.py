@@ -1,17 +1,13 @@
-"""From a pose head's raw output to JSON. Runs in a worker; torch is imported inside."""
+"""From a pose head's raw output to JSON. Runs in a worker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.candidates import NUM_BOX_COLUMNS
 from models.detections import DetectOptions, Detector, rounded
-
-if TYPE_CHECKING:
-    import torch
-
-NAMES = ("x", "y", "confidence")
+from models.overlaps import Floats
 
 
 class KeypointDetector(Detector):
@@ -30,10 +26,18 @@ class KeypointDetector(Detector):
         super().__init__(labels, input_shape, end2end)
         self._keypoint_shape = keypoint_shape
 
-    def _predictions(self, found: torch.Tensor, options: DetectOptions) -> list[dict[str, Any]]:
+    def _predictions(self, found: Floats, options: DetectOptions) -> list[dict[str, Any]]:
         predictions = super()._predictions(found, options)
         keypoints = found[:, NUM_BOX_COLUMNS:].reshape(len(found), *self._keypoint_shape)
-        self._ops.scale_coords(self._input_shape, keypoints, (options.height, options.width))
+        letterbox = self._letterbox(options)
+        letterbox.undo(keypoints)
+        letterbox.clip(keypoints)
         for each, points in zip(predictions, rounded(keypoints), strict=True):
-            each["keypoints"] = [dict(zip(NAMES, point, strict=False)) for point in points]
+            each["keypoints"] = _named(points)
         return predictions
+
+
+def _named(points: Sequence[Sequence[float]]) -> list[dict[str, float]]:
+    if len(points[0]) == 2:
+        return [{"x": x, "y": y} for x, y in points]
+    return [{"x": x, "y": y, "confidence": confidence} for x, y, confidence in points]

@@ -1,4 +1,4 @@
-"""From a segmentation head's raw output to JSON. Runs in a worker; torch, cv2 and ultralytics are imported inside.
+"""From a segmentation head's raw output to JSON. Runs in a worker; cv2 is imported inside.
 
 Two paths of the library are matched, each where it is the cheaper one that is right. Polygons are the library's
 `masks.xy` with its defaults: masks at the size of the network's input, their outlines scaled to the original. Run
@@ -10,28 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
-from models.candidates import NUM_BOX_COLUMNS
-from models.detections import DetectOptions, Detector
+from models.candidates import NUM_BOX_COLUMNS, kept_boxes, on_host
+from models.detections import DetectOptions, Detector, encode
 from models.errors import InvalidParameterError
+from models.outlines import joined
+from models.overlaps import Floats
 from models.runs import mask_runs, run_length_text
 
-if TYPE_CHECKING:
-    import torch
-
-Logits = npt.NDArray[np.float32]
-Points = npt.NDArray[Any]
 PROTOTYPE_STRIDE = (
     4  # pixels of the network's input per value of a prototype, in all of the library's networks
 )
 MASKS_AT_ONCE = 16
-MAX_POINT_PAIRS = 4_000_000
 NUM_POLYGON_DECIMALS = 2
 
 
@@ -57,29 +51,29 @@ class Segmenter(Detector):
     def read_options(self, params: Mapping[str, Any]) -> SegmentOptions:
         return SegmentOptions.from_params(params)
 
+    @np.errstate(all="ignore")  # what a broken network says may be huge, and its prototypes not finite
     def fragments(self, raw: Any, options: Sequence[Any]) -> list[bytes]:
         """One JSON object per row, predictions sorted by falling confidence.
 
         `raw` is the boxes, as in `Detector.fragments`, whose extra columns are coefficients of the prototypes, and
         the prototypes, (rows, prototypes, height / 4, width / 4).
         """
-        import torch
+        boxes, prototypes = raw
+        rows = zip(kept_boxes(boxes, self._layout, options), prototypes, options, strict=True)
+        return [
+            self._segmented(found, on_host(own), each) if len(found) else encode([])
+            for found, own, each in rows
+        ]
 
-        with torch.inference_mode():
-            boxes, prototypes = raw
-            rows = zip(self._found(boxes, options), prototypes.float().cpu(), options, strict=True)
-            return [self._segmented(found, own, each) for found, own, each in rows]
-
-    def _segmented(self, found: torch.Tensor, prototypes: torch.Tensor, options: SegmentOptions) -> bytes:
-        """`found` is (boxes, 6 + prototypes) in pixels of the network's input."""
-        if not len(found):
-            return b'{"predictions":[]}'
+    def _segmented(self, found: Floats, prototypes: Floats, options: SegmentOptions) -> bytes:
+        """`found` is (boxes, 6 + prototypes), at least one, in pixels of the network's input."""
         at_input = found[:, :4].tolist()
         predictions = self._predictions(found, options)
         at_original = found[:, :4].tolist()
         segmented = []
         logits = _logits(found[:, NUM_BOX_COLUMNS:], prototypes)
-        shape = (options.height, options.width)
+        letterbox = self._letterbox(options)
+        shape = letterbox.shape
         for each, inside, box, scaled in zip(predictions, logits, at_input, at_original, strict=True):
             if options.masks == "rle":
                 starts, ends = mask_runs(inside, scaled, shape)
@@ -87,21 +81,22 @@ class Segmenter(Detector):
                     counts = run_length_text(starts, ends, options.height * options.width)
                     segmented.append({**each, "mask": {"size": list(shape), "counts": counts}})
             elif (outline := _outline(inside, box, self._input_shape)) is not None:
-                self._ops.scale_coords(self._input_shape, outline, shape)
+                letterbox.undo(outline)
+                letterbox.clip(outline)
                 polygon = outline.astype(np.float64).round(NUM_POLYGON_DECIMALS)
                 segmented.append({**each, "polygon": polygon})
         return orjson.dumps({"predictions": segmented}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _logits(coefficients: torch.Tensor, prototypes: torch.Tensor) -> Iterator[Logits]:
+def _logits(coefficients: Floats, prototypes: Floats) -> Iterator[Floats]:
     """For each box the mask's logits at the prototypes' size, a few computed at once."""
     num_prototypes, height, width = prototypes.shape
     flat = prototypes.reshape(num_prototypes, -1)
-    for some in coefficients.split(MASKS_AT_ONCE):
-        yield from (some @ flat).view(-1, height, width).numpy()
+    for start in range(0, len(coefficients), MASKS_AT_ONCE):
+        yield from (coefficients[start : start + MASKS_AT_ONCE] @ flat).reshape(-1, height, width)
 
 
-def _outline(logits: Logits, box: Sequence[float], input_shape: tuple[int, int]) -> Logits | None:
+def _outline(logits: Floats, box: Sequence[float], input_shape: tuple[int, int]) -> Floats | None:
     """The outline of one mask inside its box, both in pixels of the network's input: (points, 2), x and y.
 
     None if the mask is empty. The logits are enlarged for the box alone, with the prototypes next to it, so that
@@ -124,27 +119,11 @@ def _outline(logits: Logits, box: Sequence[float], input_shape: tuple[int, int])
     outlines = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
     if not outlines:
         return None
-    joined = _joined([np.asarray(each).reshape(-1, 2) for each in outlines])
-    outline: Logits = (joined + np.array([x1, y1])).astype(np.float32)
+    points = joined([np.asarray(each).reshape(-1, 2) for each in outlines])
+    outline: Floats = (points + np.array([x1, y1])).astype(np.float32)
     return outline
 
 
 def _pixels(first: float, last: float, length: int) -> tuple[int, int]:
     """The pixels from `first` to below `last`, as a range inside 0..length."""
     return max(int(np.ceil(first)), 0), min(int(np.ceil(last)), length)
-
-
-def _joined(outlines: Sequence[Points]) -> Points:
-    """All outlines as one, joined by thin bridges where they are nearest to each other, as the library does.
-
-    That compares every point of an outline with every point of the next. Where this would take much memory, which
-    only a mask of pure noise does, the longest outline alone stands for the mask.
-    """
-    if len(outlines) == 1:
-        return outlines[0]
-    if max(len(one) * len(two) for one, two in pairwise(outlines)) > MAX_POINT_PAIRS:
-        return max(outlines, key=len)
-    from ultralytics.data.converter import merge_multi_segment
-
-    merge: Any = merge_multi_segment
-    return np.concatenate(merge(outlines))

@@ -1,14 +1,13 @@
-"""From the raw output of a transformer's decoder (RT-DETR) to JSON. Runs in a worker; torch is imported inside."""
+"""From the raw output of a transformer's decoder (RT-DETR) to JSON. Runs in a worker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from models.detections import DetectOptions, Detector
-
-if TYPE_CHECKING:
-    import torch
+from models.overlaps import Floats
 
 
 class QueryDetector(Detector):
@@ -20,8 +19,8 @@ class QueryDetector(Detector):
     def __init__(self, labels: Sequence[str], input_shape: tuple[int, int]) -> None:
         super().__init__(labels, input_shape, end2end=True)
 
-    def _scale(self, found: torch.Tensor, options: DetectOptions) -> None:
-        corners = self._ops.xywh2xyxy(found[:, :4])
-        width, height = options.width, options.height
-        corners *= corners.new_tensor([width, height, width, height])
-        found[:, :4] = self._ops.clip_boxes(corners, (height, width))
+    def _scale(self, found: Floats, options: DetectOptions) -> None:
+        size = np.array([options.width, options.height], np.float32)
+        centre, half = found[:, :2].copy(), found[:, 2:4] / 2
+        found[:, :2] = ((centre - half) * size).clip(0, size)
+        found[:, 2:4] = ((centre + half) * size).clip(0, size)

@@ -13,7 +13,7 @@ from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import InvalidParameterError
 from models.heads import PostProcessor, post_processor
 from models.runtimes.network import Opened, Place, Source, open_network
-from models.runtimes.runtime import RawOutput, Runtime
+from models.runtimes.runtime import Runtime
 from models.runtimes.wish import Wish
 from models.spec import Spec
 from models.weights import resolve
@@ -49,7 +49,7 @@ class YoloModel:
             return Answers(fragments)
         raw = self._runtime.launch([rows[index].pixels for index in good]).result()
         forwarded = time.monotonic()
-        found = self._post_processor.fragments(_tensors(raw), [options[index] for index in good])
+        found = self._post_processor.fragments(raw, [options[index] for index in good])
         for index, fragment in zip(good, found, strict=True):
             fragments[index] = fragment
         return Answers(fragments, {"infer": forwarded - started, "post": time.monotonic() - forwarded})
@@ -60,13 +60,6 @@ class YoloModel:
             return self._post_processor.read_options(params)
         except InvalidParameterError as error:
             return error
-
-
-def _tensors(raw: RawOutput) -> Any:
-    """`raw` as the post-processing wants it, on the device where it is; nothing is copied."""
-    import torch
-
-    return tuple(map(torch.as_tensor, raw)) if isinstance(raw, tuple) else torch.as_tensor(raw)
 
 
 def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloModel:

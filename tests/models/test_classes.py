@@ -59,7 +59,9 @@ def test_the_likeliest_classes_are_the_librarys_alone_and_in_company(weights: Pa
 
 def test_every_row_gets_as_many_classes_as_it_asks_for() -> None:
     raw = torch.tensor([[0.2, 0.5, 0.3], [0.7, 0.1, 0.2]])
-    first, second = Classifier("abc").fragments(raw, [ClassifyOptions(1), ClassifyOptions(2)])
+    options = [ClassifyOptions(1), ClassifyOptions(2)]
+    first, second = Classifier("abc").fragments(raw.numpy(), options)
+    assert [first, second] == Classifier("abc").fragments(raw, options)
     assert orjson.loads(first) == {"top": [{"label": "b", "class_id": 1, "confidence": 0.5}]}  # type: ignore[arg-type]
     assert [each["label"] for each in orjson.loads(second)["top"]] == ["a", "c"]  # type: ignore[arg-type]
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import orjson
 import pytest
 
 from models.errors import InvalidParameterError
-from models.masks import SegmentOptions
+from models.masks import Segmenter, SegmentOptions
 from models.spec import Spec
 from tests.models.networks import PlainRow, row, shapes
 from tests.models.parity import (
@@ -105,20 +106,32 @@ def test_the_form_of_masks_is_checked() -> None:
             SegmentOptions.from_params({**given, "masks": masks})
 
 
+@pytest.mark.parametrize("masks", ["polygon", "rle"])
+def test_prototypes_that_are_not_finite_are_answered_without_a_warning(masks: str) -> None:
+    boxes = np.array([[[8, 8, 50, 50, 0.9, 0, 1, 1], [9, 9, 60, 60, 0.8, 0, 3e38, 3e38]]], np.float32)
+    prototypes = np.full((1, 2, 16, 16), 2.0, np.float32)
+    prototypes[0, 0, 4:9] = np.nan
+    prototypes[0, 1, 9:] = np.inf
+    options = SegmentOptions(64, 64, masks=masks)
+    fragment = Segmenter(("thing",), (64, 64), end2end=True).fragments((boxes, prototypes), [options])[0]
+    assert len(orjson.loads(fragment)["predictions"]) <= 2
+
+
 MEASURED = """
 import resource, sys, time
-import torch
+import cv2
+import numpy as np
 from models.masks import SegmentOptions, Segmenter
-torch.set_num_threads(1)
-torch.manual_seed(0)
+random = np.random.default_rng(0)
 num_masks, side, kind = 300, 640, sys.argv[1]
-boxes = torch.rand(1, num_masks, 38)
-boxes[0, :, :2] = torch.rand(num_masks, 2) * side * 0.6  # corners, each box a sixth of the input's height or more
-boxes[0, :, 2:4] = boxes[0, :, :2] + torch.rand(num_masks, 2) * side * 0.3 + side * 0.15
-boxes[0, :, 4:6] = torch.stack((torch.linspace(0.9, 0.3, num_masks), torch.zeros(num_masks)), 1)
+boxes = random.random((1, num_masks, 38), np.float32)
+boxes[0, :, :2] *= side * 0.6  # corners, each box a sixth of the input's height or more
+boxes[0, :, 2:4] = boxes[0, :, :2] + boxes[0, :, 2:4] * side * 0.3 + side * 0.15
+boxes[0, :, 4], boxes[0, :, 5] = np.linspace(0.9, 0.3, num_masks), 0
 boxes[0, :, 6:] -= 0.5
-coarse = torch.randn(1, 32, 12, 12)
-prototypes = torch.nn.functional.interpolate(coarse, (side // 4, side // 4), mode="bicubic")
+coarse = random.normal(size=(32, 12, 12)).astype(np.float32)
+large = (side // 4, side // 4)
+prototypes = np.stack([cv2.resize(each, large, interpolation=cv2.INTER_CUBIC) for each in coarse])[None]
 segmenter = Segmenter(("thing",), (side, side), end2end=True)
 options = SegmentOptions(6000, 4000, masks=kind)
 segmenter.fragments((boxes[:, :2], prototypes), [options])  # imports, caches

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from models.oriented import first_not_overlapped
 from models.spec import Spec
 from tests.models.networks import PlainRow, row, shapes
 from tests.models.parity import (
@@ -66,21 +63,3 @@ def test_corners_and_angles_are_the_librarys_alone_and_in_company(architecture: 
     assert_neighbours_do_not_matter(model, rows, assert_alike)
     spec = Spec.from_json(model.spec)
     assert (spec.task, spec.resize) == ("obb", "letterbox")
-
-
-def random_shapes(count: int) -> torch.Tensor:
-    random = torch.Generator().manual_seed(count)
-    places = torch.rand(count, 2, generator=random) * 400
-    sizes = torch.rand(count, 2, generator=random) * 60 + 5
-    return torch.cat((places, sizes, torch.rand(count, 1, generator=random) * math.pi), 1)
-
-
-@pytest.mark.parametrize("count", [0, 1, 1000, 1001, 1200])
-def test_blocks_keep_what_the_librarys_whole_matrix_keeps(count: int) -> None:
-    from ultralytics.utils import metrics, nms
-
-    boxes, scores = random_shapes(count), torch.arange(count, 0, -1).float()
-    for iou in (0.0, 0.3, 0.7):
-        expected = nms.TorchNMS.fast_nms(boxes, scores, iou, iou_func=metrics.batch_probiou)
-        assert torch.equal(first_not_overlapped(boxes, iou, 10_000), expected)
-        assert torch.equal(first_not_overlapped(boxes, iou, 7), expected[:7])

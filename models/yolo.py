@@ -13,6 +13,8 @@ from models.checkpoint import Checkpoint, read_checkpoint
 from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import InvalidParameterError
 from models.heads import PostProcessor, post_processor
+from models.runtimes.cuda_device import CudaDevice
+from models.runtimes.gpu import Wanted, open_on_gpu
 from models.runtimes.runtime import RawOutput, Running, Runtime
 from models.runtimes.torch_runtime import TorchRuntime
 from models.spec import Spec
@@ -134,7 +136,11 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
         _widen_end2end_head(checkpoint, int(config.get("max_detections") or DEFAULT_MAX_DETECTIONS))
     shape = (*traits.input_shape, 3)
     max_batch_size = int(config.get("max_batch_size") or 1)
-    runtime = TorchRuntime(checkpoint.network, shape, max_batch_size, device)
+    if device == "cpu":
+        runtime: Runtime = TorchRuntime(checkpoint.network, shape, max_batch_size)
+    else:
+        wanted = Wanted(config.get("runtime") or "auto", config.get("precision") or "auto")
+        runtime = open_on_gpu(checkpoint.network, shape, max_batch_size, CudaDevice(device), wanted, progress)
     spec = _spec(config["model_id"], traits, runtime, device, resolved.sha256)
     model = YoloModel(spec, runtime, post_processor(traits))
     progress({"stage": "warm_up"})

@@ -24,7 +24,7 @@ AUTO_PRECISION = "fp16"
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """`runtime` is auto, torch or tensorrt, `precision` auto, fp16, bf16 or fp32. `folder` keeps engines, None: they
-    are built at each start. `facts` (JSON types) are what decides the network: its weights and what changes its graph."""
+    are built at each start. `facts` (JSON types) decide the network: its weights and what changes its graph."""
 
     runtime: str = "auto"
     precision: str = "auto"

@@ -117,9 +117,8 @@ def export_onnx(network: torch.nn.Module, example: torch.Tensor, max_batch_size:
                 verbose=False,
             )
             assert program is not None
-            onnx = (
-                program.model_proto.SerializeToString()
-            )  # weights and all; `save` would put them into a second file
+            # not `save`, which puts the weights into a second file
+            onnx = program.model_proto.SerializeToString()
     except ImportError as error:
         raise RuntimeUnavailableError(f"runtime tensorrt needs its extra installed ({error})") from error
     except torch.onnx.OnnxExporterError as error:

@@ -48,8 +48,8 @@ class CudaRuntime:
         """`shape` is one image's (height, width, 3)."""
         self.name = name
         self.precision = precision
-        self._computation = computation
-        self._device = device
+        self.computation = computation
+        self.device = device
         self._lanes = Lanes(device, DEPTH, len(computation.batch), shape)
         device.finish()  # memory was cleared on the default stream, for which the others do not wait
 
@@ -64,10 +64,10 @@ class CudaRuntime:
 
         lane, num_rows = self._lanes.fill(pixels)
         try:
-            with torch.inference_mode(), self._device.on(self._device.computing):
-                self._computation.batch[:num_rows].copy_(lane.pixels[:num_rows].permute(0, 3, 1, 2))
-                outputs = self._computation.run(num_rows)
-            return RunningOnGpu(self._device, self._lanes, lane, outputs)
+            with torch.inference_mode(), self.device.on(self.device.computing):
+                self.computation.batch[:num_rows].copy_(lane.pixels[:num_rows].permute(0, 3, 1, 2))
+                outputs = self.computation.run(num_rows)
+            return RunningOnGpu(self.device, self._lanes, lane, outputs)
         except BaseException:
             self._lanes.release(lane)
             raise

@@ -76,7 +76,7 @@ def test_every_batch_size_gives_what_fp32_on_the_cpu_gives(
 ) -> None:
     wanted = Wanted("torch", precision)
     runtime = open_on_gpu(checkpoint().network, shape, MAX_BATCH_SIZE, device, wanted, no_progress)
-    assert runtime._computation.is_recorded  # type: ignore[attr-defined]
+    assert runtime.computation.is_recorded  # type: ignore[attr-defined]
     memory, slots = slab
     runtime.attach(memory)
     assert runtime._lanes._slots is not None, "the slab is page-locked"

@@ -152,7 +152,7 @@ def test_a_network_that_cannot_be_recorded_is_run_as_it_is(
     with caplog.at_level(logging.WARNING):
         runtime = make(device)
     assert "not recorded" in caplog.text
-    assert not runtime._computation.is_recorded
+    assert not runtime.computation.is_recorded
     np.testing.assert_allclose(runtime.launch([pixels(3)]).result(), means([pixels(3)]), rtol=1e-5)
 
 
@@ -175,7 +175,7 @@ def test_what_a_recording_reads_outlives_its_replacement_in_the_network() -> Non
     runtime = make(CpuDevice(), network)
     kept = [
         value
-        for graph in runtime._computation._graphs.values()
+        for graph in runtime.computation._graphs.values()
         for values in graph.kept
         for value in values
         if isinstance(value, torch.Tensor)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.answers import no_progress
-from models.errors import RuntimeUnavailableError
+from models.errors import RuntimeUnavailableError, UnsupportedModelError
 from models.runtimes import tensorrt_engine, tensorrt_runtime
 from models.runtimes.gpu import Wanted, open_on_gpu
 from models.runtimes.tensorrt_engine import INPUT, engine_path, export_onnx, keep, locked
@@ -107,6 +107,22 @@ def test_an_engine_is_built_once_and_again_where_the_file_is_damaged(
     assert num_built == 3
 
 
+class _Small(torch.nn.Module):
+    """A head as the library's: it looks at `dynamic`, and compares sizes where that is not set."""
+
+    dynamic = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 5, 3)
+        self.num_rows = 0
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, str]:
+        if not self.dynamic and self.num_rows != len(batch):
+            raise RuntimeError("another batch size")
+        return self.layer(batch).mean((2, 3)), "raw"
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_the_graph_in_onnx_takes_any_number_of_rows_in_the_precision_of_the_network(
     dtype: torch.dtype,
@@ -114,15 +130,28 @@ def test_the_graph_in_onnx_takes_any_number_of_rows_in_the_precision_of_the_netw
     onnx = pytest.importorskip("onnx", reason="comes with the extra `tensorrt`")
     pytest.importorskip("onnxscript", reason="comes with the extra `tensorrt`")
     height, width, channels = SHAPE
+    network = _Small().to(dtype).eval()
     graph = onnx.load_from_string(
-        export_onnx(Mean().to(dtype), torch.zeros((2, channels, height, width), dtype=dtype), 8)
+        export_onnx(network, torch.zeros((2, channels, height, width), dtype=dtype), 8)
     )
+    assert not network.dynamic
     onnx.checker.check_model(graph)
     (given,), (found,) = graph.graph.input, graph.graph.output
     assert given.name == INPUT
     kind = {torch.float32: onnx.TensorProto.FLOAT, torch.float16: onnx.TensorProto.FLOAT16}[dtype]
-    for each, sides in ((given, [channels, height, width]), (found, [channels])):
+    for each, sides in ((given, [channels, height, width]), (found, [5])):
         assert each.type.tensor_type.elem_type == kind
         rows, *others = each.type.tensor_type.shape.dim
         assert rows.dim_param, "any number of rows"
         assert [other.dim_value for other in others] == sides
+
+
+def test_a_network_that_cannot_be_exported_says_so() -> None:
+    pytest.importorskip("onnxscript", reason="comes with the extra `tensorrt`")
+
+    class Refuses(torch.nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("not traceable")
+
+    with pytest.raises(UnsupportedModelError, match="ONNX"):
+        export_onnx(Refuses(), torch.zeros((2, 3, 4, 4)), 8)

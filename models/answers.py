@@ -18,7 +18,7 @@ Progress = Callable[[Mapping[str, Any]], None]
 
 
 class Row(Protocol):
-    """One entry: uint8 pixels of the slot shape (read-only, valid during `infer`) and its parameters."""
+    """One entry: uint8 pixels of the slot shape (read-only, valid until there are answers) and its parameters."""
 
     @property
     def pixels(self) -> Pixels: ...
@@ -33,6 +33,15 @@ class Answers:
 
     fragments: Sequence[bytes | Exception]
     timings: Mapping[str, float] = field(default_factory=dict)
+
+
+class Running(Protocol):
+    """A batch that a model has begun. `wait` returns when the device is done with it, and is called from a thread of
+    its own; `result` then does what is left for the CPU. Either raises what went wrong."""
+
+    def wait(self) -> None: ...
+
+    def result(self) -> Answers: ...
 
 
 @dataclass(frozen=True, slots=True)

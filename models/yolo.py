@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from models.answers import Answers, Progress, Row, WarmUpRow
+from models.answers import Answers, Pixels, Progress, Row, WarmUpRow
 from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import InvalidParameterError
 from models.heads import PostProcessor, post_processor
 from models.runtimes.network import Opened, Place, Source, open_network
-from models.runtimes.runtime import Runtime
+from models.runtimes.runtime import RawOutput, Running, Runtime
 from models.runtimes.wish import Wish
 from models.spec import Spec
 from models.weights import resolve
@@ -26,6 +26,10 @@ class YoloModel:
         self._spec = spec
         self._runtime = runtime
         self._post_processor = post_processor
+        self.max_launched: int = getattr(runtime, "max_launched", 1)
+        """How many batches may be begun before the first of them is collected."""
+        self.attach: Callable[[Pixels], None] | None = getattr(runtime, "attach", None)
+        """Told the slots' memory, where the runtime can copy from it by itself."""
 
     @property
     def slot_shape(self) -> tuple[int, int, int]:
@@ -39,20 +43,17 @@ class YoloModel:
 
     def infer(self, rows: Sequence[Row]) -> Answers:
         """Answer `rows` at once. Bad parameters fail their row alone, with InvalidParameterError."""
+        running = self.launch(rows)
+        running.wait()
+        return running.result()
+
+    def launch(self, rows: Sequence[Row]) -> RunningRows:
+        """Begin `rows`; their pixels must stay as they are until there is a result."""
         started = time.monotonic()
         options = [self._options(row.params) for row in rows]
         good = [index for index, each in enumerate(options) if not isinstance(each, InvalidParameterError)]
-        fragments: list[bytes | Exception] = [
-            each if isinstance(each, InvalidParameterError) else b"" for each in options
-        ]
-        if not good:
-            return Answers(fragments)
-        raw = self._runtime.launch([rows[index].pixels for index in good]).result()
-        forwarded = time.monotonic()
-        found = self._post_processor.fragments(raw, [options[index] for index in good])
-        for index, fragment in zip(good, found, strict=True):
-            fragments[index] = fragment
-        return Answers(fragments, {"infer": forwarded - started, "post": time.monotonic() - forwarded})
+        running = self._runtime.launch([rows[index].pixels for index in good]) if good else None
+        return RunningRows(options, good, running, self._post_processor, started)
 
     def _options(self, params: Mapping[str, Any]) -> Any:
         """What the task makes of `params`, or an InvalidParameterError."""
@@ -60,6 +61,48 @@ class YoloModel:
             return self._post_processor.read_options(params)
         except InvalidParameterError as error:
             return error
+
+
+class RunningRows:
+    """Rows that the network works at. `wait` and `result` raise what the runtime raises, `result` also what
+    post-processing does."""
+
+    def __init__(
+        self,
+        options: Sequence[Any],
+        good: Sequence[int],
+        running: Running | None,
+        post_processor: PostProcessor,
+        started: float,
+    ) -> None:
+        """`good` are the rows that run, `options` what each of all rows wants or an InvalidParameterError."""
+        self._options = options
+        self._good = good
+        self._running = running
+        self._post_processor = post_processor
+        self._started = started
+        self._seconds = 0.0
+        self._raw: RawOutput | None = None
+
+    def wait(self) -> None:
+        """Return when the network is done."""
+        if self._running is not None:
+            self._raw = self._running.result()
+        self._seconds = time.monotonic() - self._started
+
+    def result(self) -> Answers:
+        """One JSON object or error per row."""
+        fragments: list[bytes | Exception] = [
+            each if isinstance(each, InvalidParameterError) else b"" for each in self._options
+        ]
+        if self._raw is None:
+            return Answers(fragments)
+        waited = time.monotonic()
+        options = [self._options[index] for index in self._good]
+        found = self._post_processor.fragments(self._raw, options)
+        for index, fragment in zip(self._good, found, strict=True):
+            fragments[index] = fragment
+        return Answers(fragments, {"infer": self._seconds, "post": time.monotonic() - waited})
 
 
 def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloModel:

@@ -4,8 +4,8 @@ front process                                   │ border │   worker process,
                                                 │        │
 lease() ──▶ slot ◀── pixels written by caller   │ memfd  │   SlabView.pixels(slot, nonce)
 infer() ──▶ RequestQueue ──▶ Replica.submit ────┼─Batch──┼──▶ worker: Model.infer(rows)
-               ▲                                │        │        │
-               │ put_back (a worker died)       │        │        ▼
+               ▲                                │        │        │      or launch(rows) and, while the
+               │ put_back (a worker died)       │        │        ▼      next one runs, result()
 Result  ◀── Entry.settle ◀── Replica.complete ◀─┼─Done───┼──── fragments
                                                 │        │
 Supervisor: one coroutine per replica ── Launcher ──▶ forkserver ──fork──▶ worker

@@ -20,8 +20,8 @@ Progress = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One entry as a model sees it: the slot's pixels (uint8, the model's `slot_shape`, read-only and
-    valid only during `infer`) and the caller's JSON-able parameters."""
+    """One entry as a model sees it: the slot's pixels (uint8, the model's `slot_shape`, read-only and valid only
+    until `infer` returns or a launched batch's `result` does) and the caller's JSON-able parameters."""
 
     pixels: Pixels
     params: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(slots=True)
 class Answers:
-    """What `infer` gives back: one JSON object (as bytes) or one exception per row, in order.
+    """What `infer` and `Running.result` give back: one JSON object (as bytes) or one exception per row, in order.
 
     `timings` are stage durations of the whole batch in float seconds, for instance ``{"infer": .., "post": ..}``.
     """
@@ -38,14 +38,30 @@ class Answers:
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
+class Running(Protocol):
+    """A batch that a model has begun. What goes wrong with it may be raised by either call; it is then over."""
+
+    def wait(self) -> None:
+        """Return when the device is done with it. Called from another thread than everything else, which may launch
+        meanwhile; batches are waited for one at a time, in their order."""
+
+    def result(self) -> Answers:
+        """The answers, after `wait`: what of the work is left for the CPU is done here."""
+
+
 class Model(Protocol):
     """A loaded model. An exception raised by `infer` makes the worker run the rows one by one; an exception
     with a string attribute `code` passes that word to the caller, any other is ``internal``. With the code
     ``out_of_memory`` the rows are tried again in halves, once the model has freed what it can.
 
-    Two attributes may be missing. `canary`: parameters of a row that any pixels answer alike every time, by which a
+    Some attributes may be missing. `canary`: parameters of a row that any pixels answer alike every time, by which a
     worker is examined before it serves and after it raised. `check_device()`: raises, or never returns, if the device
-    is broken; asked after `infer` raised anything but ``out_of_memory``, and the worker ends if so.
+    is broken; asked after a batch raised anything but ``out_of_memory``, and the worker ends if so.
+    `max_launched`: how many batches may be begun before the first of them is collected. Where it is above 1 the
+    worker calls `launch(rows) -> Running` instead of `infer`, so that the device has the next batch while the answers
+    of this one are made; `infer` is left for what failed. `attach(memory)`: where it is there and not None it is
+    told the slots' memory, a flat uint8 array in which the pixels of every row lie, before the first batch; the
+    memory can then be written to, which is for page-locking only.
     """
 
     @property

@@ -194,17 +194,28 @@ class Slab:
 class SlabView:
     """A worker's side: reads the slots it is told to."""
 
-    def __init__(self, descriptor: int, num_slots: int, slot_shape: Sequence[int]) -> None:
-        """Map the slab and close `descriptor`."""
+    def __init__(
+        self, descriptor: int, num_slots: int, slot_shape: Sequence[int], is_writable: bool = False
+    ) -> None:
+        """Map the slab and close `descriptor`. `is_writable` is for a device that takes no other memory: what
+        `pixels` gives is read-only in any case."""
         self._geometry = _Geometry(num_slots, slot_shape)
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if is_writable else 0)
         try:
-            self._memory = mmap.mmap(descriptor, self._geometry.size, prot=mmap.PROT_READ)
+            self._memory = mmap.mmap(descriptor, self._geometry.size, prot=protection)
         finally:
             os.close(descriptor)
         self._nonces = self._geometry.nonces(self._memory)
+
+    @property
+    def memory(self) -> Pixels:
+        """All of it: a flat uint8 array of whole pages."""
+        return np.frombuffer(self._memory, np.uint8)
 
     def pixels(self, slot: int, nonce: int) -> Pixels:
         """The slot's uint8 pixels, read-only. Raises LookupError if the slot is not this entry's any more."""
         if int(self._nonces[slot]) != nonce:
             raise LookupError(f"slot {slot} has changed hands")
-        return self._geometry.pixels(self._memory, slot)
+        pixels = self._geometry.pixels(self._memory, slot)
+        pixels.flags.writeable = False
+        return pixels

@@ -1,4 +1,4 @@
-"""The life of a worker: pin, load, then answer batches one after the other. Runs in the worker process.
+"""The life of a worker: pin, load, then answer batches in their order. Runs in the worker process.
 
 Nothing here decides anything: which rows run together, what is retried and when to end is the front's business.
 A worker only ends by itself when it is asked to (`Stop`, or the front's socket closed), when it cannot load,
@@ -13,16 +13,20 @@ import importlib
 import logging
 import math
 import os
+import select
 import signal
 import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pool.model import Answers, Factory, Model, Row
+from pool.attempt import Attempt, error_code, error_reason
+from pool.launched import LaunchedBatch, Waiter
+from pool.model import Factory, Model, Row
 from pool.protocol import (
     Batch,
     Done,
@@ -42,7 +46,6 @@ log = logging.getLogger(__name__)
 
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 _RECEIVE_BYTES = 256 * 1024
-_MAX_REASON_CHARS = 2000
 _sending = threading.Lock()  # libraries report a download's progress from threads of their own
 
 
@@ -58,9 +61,9 @@ def main(connection: socket.socket, arguments: Mapping[str, Any]) -> int:
         return ExitCode.ASKED_TO
     except Exception as error:  # noqa: BLE001  border: whatever a factory raises is reported
         traceback.print_exc()
-        code = _code(error, "load_failed")
+        code = error_code(error, "load_failed")
         permanent = bool(getattr(error, "permanent", False)) or code == "device_lost"
-        _send(connection, Fatal(code, _reason(error), permanent))
+        _send(connection, Fatal(code, error_reason(error), permanent))
         return ExitCode.DEVICE_LOST if code == "device_lost" else ExitCode.LOAD_FAILED
     try:
         canary = getattr(model, "canary", None)
@@ -101,51 +104,100 @@ def _send(connection: socket.socket, message: Message) -> None:
         connection.sendall(frame)
 
 
-def _code(error: BaseException, otherwise: str) -> str:
-    code = getattr(error, "code", None)
-    if isinstance(code, str):
-        return code
-    return "out_of_memory" if isinstance(error, MemoryError) else otherwise
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:_MAX_REASON_CHARS]
-
-
 class _Server:
+    """Reads batches, has the model run them and says what came of them, in the order in which they came.
+
+    Where the model can be given more than one it has the next batch as soon as that can be read, while the answers
+    of the one before are waited for, made and sent; with nothing to read it waits for nothing but its oldest batch.
+    """
+
     def __init__(self, connection: socket.socket, model: Model, arguments: Mapping[str, Any]) -> None:
         self._connection = connection
         self._model = model
         self._max_result_bytes: int = arguments["max_result_bytes"]
         self._check_timeout: float = arguments["check_timeout"]
         self._slab: SlabView | None = None
+        self._reader = FrameReader(_MAX_REQUEST_BYTES)
+        self._inbox: deque[Batch | Stop] = deque()
+        self._max_launched: int = getattr(model, "max_launched", 1)
+        self._launched: deque[LaunchedBatch] = deque()
+        self._waiter = Waiter()
+        self._free_since = 0.0
+        """When the device was done with the batch before."""
 
     def run(self) -> None:
-        for message in self._messages():
-            match message:
-                case Batch():
-                    _send(self._connection, self._answer(message))
-                case Stop():
-                    return
-
-    def _messages(self) -> Iterator[Message]:
-        reader = FrameReader(_MAX_REQUEST_BYTES)
         while True:
-            chunk, descriptors, _, _ = socket.recv_fds(self._connection, _RECEIVE_BYTES, 1)
-            if not chunk:
-                return
-            for message in reader.feed(chunk):
-                if isinstance(message, Slab):
-                    self._slab = SlabView(descriptors.pop(), message.num_slots, message.slot_shape)
-                else:
-                    yield message
+            if self._inbox and self._has_room:
+                message = self._inbox.popleft()
+                if isinstance(message, Stop):
+                    break
+                self._begin(message)
+            elif self._is_message_next():
+                self._receive()
+            else:
+                self._finish_oldest()
+        while self._launched:
+            self._finish_oldest()
 
-    def _answer(self, batch: Batch) -> Done:
+    @property
+    def _has_room(self) -> bool:
+        """Whether another batch may be begun: none is while one has failed, so that its rows run by themselves."""
+        return len(self._launched) < self._max_launched and not any(each.failure for each in self._launched)
+
+    def _is_message_next(self) -> bool:
+        """Wait until a message can be read that can be acted on, or the oldest batch is complete: which it is."""
+        if not self._launched:
+            return True
+        if not self._has_room:
+            return False
+        message = self._connection.fileno()
+        readable, _, _ = select.select([message, self._waiter.fileno()], [], [])
+        return message in readable
+
+    def _receive(self) -> None:
+        chunk, descriptors, _, _ = socket.recv_fds(self._connection, _RECEIVE_BYTES, 1)
+        if not chunk:  # the front has gone
+            self._inbox.append(Stop())
+        for message in self._reader.feed(chunk):
+            match message:
+                case Slab():
+                    self._map(message, descriptors.pop())
+                case Batch() | Stop():
+                    self._inbox.append(message)
+
+    def _map(self, slab: Slab, descriptor: int) -> None:
+        attach = getattr(self._model, "attach", None)
+        self._slab = SlabView(descriptor, slab.num_slots, slab.slot_shape, is_writable=attach is not None)
+        if attach is not None:
+            attach(self._slab.memory)
+
+    def _begin(self, batch: Batch) -> None:
         assert self._slab is not None, "the slab comes before the first batch"
         started = time.monotonic()
         rows = [Row(self._slab.pixels(slot, nonce), params) for slot, nonce, params in batch.rows]
+        if self._max_launched > 1:
+            launched = LaunchedBatch(batch, rows, started)
+            launched.begin(self._model)
+            self._launched.append(launched)
+            self._waiter.wait_for(launched)
+        else:
+            attempt = Attempt(self._model, self._check_timeout)
+            self._send_done(batch, attempt.infer(rows), attempt, started)
+
+    def _finish_oldest(self) -> None:
+        self._waiter.next()
+        launched = self._launched.popleft()
         attempt = Attempt(self._model, self._check_timeout)
-        fragments = attempt.infer(rows)
+        fragments = attempt.collect(launched.rows, launched.result)
+        if attempt.timings:
+            seconds = launched.completed_at - max(launched.started_at, self._free_since)
+            attempt.timings = {**attempt.timings, "infer": seconds}
+        self._free_since = launched.completed_at
+        self._send_done(launched.batch, fragments, attempt, launched.started_at)
+
+    def _send_done(
+        self, batch: Batch, fragments: Sequence[bytes | Exception], attempt: Attempt, started: float
+    ) -> None:
         results, payloads = [], []
         for (_, nonce, _), fragment in zip(batch.rows, fragments, strict=True):
             payload, error = self._encode_row(fragment)
@@ -153,66 +205,12 @@ class _Server:
             payloads.append(payload)
         seconds = {name: float(value) for name, value in attempt.timings.items() if math.isfinite(value)}
         seconds["total"] = time.monotonic() - started
-        return Done(batch.batch_id, results, seconds, attempt.is_shaken, attempt.max_rows, payloads)
+        done = Done(batch.batch_id, results, seconds, attempt.is_shaken, attempt.max_rows, payloads)
+        _send(self._connection, done)
 
     def _encode_row(self, fragment: bytes | Exception) -> tuple[bytes, list[str] | None]:
         if isinstance(fragment, Exception):
-            return b"", [_code(fragment, "internal"), _reason(fragment)]
+            return b"", [error_code(fragment, "internal"), error_reason(fragment)]
         if len(fragment) > self._max_result_bytes:
             return b"", ["result_too_large", f"{len(fragment)} bytes"]
         return fragment, None
-
-
-class Attempt:
-    """One batch, run as whole as possible: after an exception its rows one by one, out of memory in halves."""
-
-    def __init__(self, model: Model, check_timeout: float) -> None:
-        self._model = model
-        self._check_timeout = check_timeout
-        self.timings: Mapping[str, float] = {}
-        """Of the batch; empty if it did not run as a whole."""
-        self.is_shaken = False
-        """The model raised something that was not about memory."""
-        self.max_rows = 0
-        """What fitted into memory when the whole did not; 0 if it did."""
-
-    def infer(self, rows: Sequence[Row]) -> Sequence[bytes | Exception]:
-        """One JSON object or exception per row."""
-        try:
-            answers: Answers = self._model.infer(rows)
-            if len(answers.fragments) != len(rows):
-                raise RuntimeError(f"{len(answers.fragments)} answers for {len(rows)} rows")
-        except Exception as error:  # noqa: BLE001  border: whatever a model raises is one entry's error
-            traceback.print_exc()
-            failure = error.with_traceback(None)  # its frames would keep the batch's tensors alive
-        else:
-            if not self.is_shaken and not self.max_rows:
-                self.timings = answers.timings
-            return answers.fragments
-        is_memory = _code(failure, "internal") == "out_of_memory"
-        if is_memory:
-            self.max_rows = max(len(rows) // 2, 1)
-        else:
-            self.is_shaken = True
-            _end_if_broken(self._model, self._check_timeout)
-        if len(rows) == 1:
-            return [failure]
-        size = self.max_rows if is_memory else 1
-        parts = [self.infer(rows[first : first + size]) for first in range(0, len(rows), size)]
-        return [fragment for part in parts for fragment in part]
-
-
-def _end_if_broken(model: Model, timeout: float) -> None:
-    """End this process, without destructors that might hang, if its device is not to be trusted any more."""
-    check = getattr(model, "check_device", None)
-    if check is None:
-        return
-    watchdog = threading.Timer(timeout, os._exit, [ExitCode.DEVICE_FAULT])
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        check()
-    except BaseException:  # noqa: BLE001  whatever it is, a fresh process is the cure
-        traceback.print_exc()
-        os._exit(ExitCode.DEVICE_FAULT)
-    watchdog.cancel()

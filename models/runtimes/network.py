@@ -18,6 +18,8 @@ from models.runtimes.agreement import SAME, compare
 from models.runtimes.choice import Choice, choose, gated, machine
 from models.runtimes.conversion import ConversionError, convert, read_network, save_network
 from models.runtimes.converted import Converted, Entry, key, read_choice, write_choice
+from models.runtimes.cuda_device import CudaDevice
+from models.runtimes.gpu import Wanted, open_on_gpu
 from models.runtimes.openvino_runtime import OpenVinoRuntime
 from models.runtimes.pictures import answers, sample_pictures
 from models.runtimes.runtime import Runtime
@@ -100,7 +102,9 @@ def open_network(source: Source, wish: Wish, place: Place, progress: Progress) -
     Raises RuntimeUnavailableError, and what `read_checkpoint` raises.
     """
     require_possible(wish, place.device)
-    if place.device != "cpu" or wish.is_plain:
+    if place.device != "cpu":
+        return _open_on_gpu(source, wish, place, progress)
+    if wish.is_plain:
         checkpoint = source.read()
         return Opened(checkpoint.traits, _torch(checkpoint, place))
     return _Opening(source, wish, place, progress).open()
@@ -223,13 +227,22 @@ class _Opening:
             )
 
 
+def _open_on_gpu(source: Source, wish: Wish, place: Place, progress: Progress) -> Opened:
+    checkpoint = source.read()
+    shape = (*checkpoint.traits.input_shape, 3)
+    wanted = Wanted(wish.runtime, wish.precision, wish.folder, source.facts())
+    device = CudaDevice(place.device)
+    runtime = open_on_gpu(checkpoint.network, shape, place.max_batch_size, device, wanted, progress)
+    return Opened(checkpoint.traits, runtime)
+
+
 def _torch(checkpoint: Checkpoint, place: Place) -> TorchRuntime:
     import torch
 
     if place.num_threads:
         torch.set_num_threads(place.num_threads)
     shape = (*checkpoint.traits.input_shape, 3)
-    return TorchRuntime(checkpoint.network, shape, place.max_batch_size, place.device)
+    return TorchRuntime(checkpoint.network, shape, place.max_batch_size)
 
 
 def _known_choice(entry: Entry | None, described: str, candidates: Sequence[Pair]) -> Choice | None:

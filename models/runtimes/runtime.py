@@ -23,13 +23,19 @@ class Running(Protocol):
     """A batch that was begun."""
 
     def result(self) -> RawOutput:
-        """Wait for it. Batch first; valid until the runtime begins as many batches again as it can hold."""
+        """Wait for it, in whatever thread; once. Batch first; valid until the runtime begins as many batches again
+        as it can hold."""
         ...
 
 
 class Runtime(Protocol):
     """A network ready to run. `name` (torch, openvino, tensorrt) and `precision` (fp32, bf16, fp16, int8) are what
-    operators read."""
+    operators read.
+
+    A runtime may have `max_launched`: how many batches may be begun before the first of them is collected (1 where it
+    is missing). It may have `attach(memory)`: it is told the flat uint8 array in which all slots lie, before the first
+    row from one of them, and can copy from there without a copy by the CPU.
+    """
 
     name: str
     precision: str

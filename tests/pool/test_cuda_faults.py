@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from pool import EntryFailedError, Launcher, Placement, Result
+from pool import EntryFailedError, Launcher, Limits, Placement, Result
 from tests.pool.conftest import MakePool, ask
 from tests.pool.test_pool import crc
 
@@ -41,6 +41,19 @@ async def test_a_device_side_assert_costs_a_process_and_only_its_culprit_an_answ
     assert isinstance(culprit, EntryFailedError)
     assert culprit.code == "image_unprocessable"
     for number, result in zip((0, 1, 3), results, strict=True):
+        assert isinstance(result, Result)
+        assert json.loads(result.payload)["crc"] == crc(number)
+    assert pool.counters["deaths_device_fault"] >= 2
+
+
+async def test_of_two_batches_under_way_the_culprit_of_an_assert_is_found(make_pool: MakePool) -> None:
+    limits = Limits(max_batch_size=1, max_in_flight=2)
+    pool = await make_pool(factory="tests.pool.cuda_faults:load_later", placements=GPU, limits=limits)
+    results = await _ask_all(pool, [None, None, "assert", None, None])
+    culprit = results.pop(2)
+    assert isinstance(culprit, EntryFailedError)
+    assert culprit.code == "image_unprocessable"
+    for number, result in zip((0, 1, 3, 4), results, strict=True):
         assert isinstance(result, Result)
         assert json.loads(result.payload)["crc"] == crc(number)
     assert pool.counters["deaths_device_fault"] >= 2

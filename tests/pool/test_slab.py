@@ -52,6 +52,20 @@ def test_a_slot_that_changed_hands_is_not_readable_with_the_old_nonce() -> None:
     slab.close()
 
 
+@pytest.mark.parametrize("is_writable", [False, True])
+def test_a_worker_cannot_write_to_the_pixels_it_is_given_by_mistake(is_writable: bool) -> None:
+    slab = Slab(2, SHAPE)
+    view = SlabView(os.dup(slab.descriptor), 2, SHAPE, is_writable)
+    lease = slab.lease()
+    pixels = view.pixels(lease.slot, lease.nonce)
+    with pytest.raises(ValueError, match="read-only"):
+        pixels[0, 0, 0] = 1
+    assert view.memory.flags.writeable is is_writable
+    assert view.memory.nbytes == slab.size
+    assert np.shares_memory(view.memory, pixels)
+    slab.close()
+
+
 def test_a_lease_is_given_back_once() -> None:
     slab = Slab(2, SHAPE)
     lease = slab.lease()

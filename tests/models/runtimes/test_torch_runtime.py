@@ -20,7 +20,7 @@ class Mean(torch.nn.Module):
 
 @pytest.fixture
 def runtime() -> TorchRuntime:
-    return TorchRuntime(Mean(), SHAPE, MAX_BATCH_SIZE, "cpu")
+    return TorchRuntime(Mean(), SHAPE, MAX_BATCH_SIZE)
 
 
 def pixels(seed: int) -> np.typing.NDArray[np.uint8]:

@@ -49,6 +49,19 @@ class Guarded:
         self.attach: Callable[[Any], None] | None = getattr(model, "attach", None)
         """Told the slots' memory, where the model wants to know."""
 
+        self.best_batch_size: int = getattr(model, "best_batch_size", 0)
+        """More rows at once gain nothing; 0: they always do."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the next batch has the machine to itself."""
+        return bool(getattr(self._model, "is_alone", False))
+
+    @is_alone.setter
+    def is_alone(self, is_alone: bool) -> None:
+        if hasattr(self._model, "is_alone"):
+            self._model.is_alone = is_alone
+
     @property
     def slot_shape(self) -> tuple[int, int, int]:
         """Shape of one row's pixels: (height, width, 3)."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.answers import Answers, Pixels, Progress, Row, WarmUpRow
+from models.batch_sizes import batch_sizes, best_batch_size
 from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import InvalidParameterError
 from models.heads import PostProcessor, post_processor
@@ -17,6 +18,9 @@ from models.runtimes.runtime import RawOutput, Running, Runtime
 from models.runtimes.wish import Wish
 from models.spec import Spec
 from models.weights import resolve
+
+MAX_WARM_UP_SECONDS = 0.3
+"""A batch that takes longer is not run again only to be timed."""
 
 
 class YoloModel:
@@ -30,6 +34,23 @@ class YoloModel:
         """How many batches may be begun before the first of them is collected."""
         self.attach: Callable[[Pixels], None] | None = getattr(runtime, "attach", None)
         """Told the slots' memory, where the runtime can copy from it by itself."""
+        self.best_batch_size = 0
+        """More rows at once gain nothing; 0: not known, or they always do."""
+
+    @property
+    def runs_one_by_one(self) -> bool:
+        """Whether a batch takes as long as its rows one after another."""
+        return bool(getattr(self._runtime, "runs_one_by_one", False))
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the next batch has the machine to itself, for a runtime that makes use of it."""
+        return bool(getattr(self._runtime, "is_alone", False))
+
+    @is_alone.setter
+    def is_alone(self, is_alone: bool) -> None:
+        if hasattr(self._runtime, "is_alone"):
+            self._runtime.is_alone = is_alone
 
     @property
     def slot_shape(self) -> tuple[int, int, int]:
@@ -130,13 +151,12 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
         max_detections,
     )
     max_batch_size = int(config.get("max_batch_size") or 1)
-    place = Place(device, max_batch_size, config.get("num_threads"))
+    place = Place(device, max_batch_size, config.get("num_threads"), config.get("all_cores") or ())
     opened = open_network(source, Wish.from_config(config), place, progress)
     spec = _spec(config["model_id"], opened, device, resolved.sha256)
     model = YoloModel(spec, opened.runtime, post_processor(opened.traits))
     progress({"stage": "warm_up"})
-    is_alike = opened.runtime.name == "openvino"  # one image after another, whatever the size of the batch
-    _warm_up(model, 1 if is_alike else max_batch_size)
+    model.best_batch_size = _warm_up(model, max_batch_size)
     return model
 
 
@@ -158,10 +178,24 @@ def _spec(model_id: str, opened: Opened, device: str, sha256: str) -> Spec:
     )
 
 
-def _warm_up(model: YoloModel, max_batch_size: int) -> None:
-    """The first batch of a size costs allocations and kernel choices; pay for smallest and largest now."""
+def _warm_up(model: YoloModel, max_batch_size: int) -> int:
+    """The first batch of a size costs allocations and kernel choices: pay for that now. Returns the best size."""
     height, width, _ = model.slot_shape
     noise = np.random.default_rng(0).integers(0, 256, model.slot_shape, dtype=np.uint8)
     row = WarmUpRow(noise, {"width": width, "height": height, "confidence": 0.0, "max_detections": 1})
-    for num_rows in sorted({1, max_batch_size}):
-        model.infer([row] * num_rows)
+    sizes = batch_sizes(max_batch_size)
+    if model.runs_one_by_one:
+        seconds = _seconds(model, [row])
+        return best_batch_size({size: size * seconds for size in sizes})
+    return best_batch_size({size: _seconds(model, [row] * size) for size in sizes})
+
+
+def _seconds(model: YoloModel, rows: Sequence[Row]) -> float:
+    """What `rows` take when they are not the first of their number; of slow ones the first has to do."""
+    for _ in range(2):
+        started = time.perf_counter()
+        model.infer(rows)
+        seconds = time.perf_counter() - started
+        if seconds > MAX_WARM_UP_SECONDS:
+            break
+    return seconds

@@ -45,7 +45,8 @@ class Assignment:
             entry.settle(DeadlineExceededError(f"no answer from {self._name} in time"))
         while (found := self._next_head(now)) is not None:
             head, supervisor = found
-            due_at = self.queue.batch_due_at(head, self._limits.max_batch_size, self._limits.max_queue_delay)
+            max_rows = supervisor.replica.row_limit(self._limits.max_batch_size)
+            due_at = self.queue.batch_due_at(head, max_rows, self._limits.max_queue_delay)
             if due_at > now:
                 self._assign_again_at(due_at)
                 return
@@ -53,12 +54,14 @@ class Assignment:
 
     def _give(self, head: Entry, supervisor: Supervisor, now: float) -> None:
         replica = supervisor.replica
-        max_rows = min(self._limits.max_batch_size, replica.max_rows or self._limits.max_batch_size)
+        max_rows = replica.row_limit(self._limits.max_batch_size)
+        is_alone = not any(each.replica.in_flight for each in self.supervisors)
         batch = self.queue.pop_batch(head, max_rows, partial(self._may_join, replica.index, now))
         shape = head.batch_key, sum(entry.cost for entry in batch)
         timeout = self._pace.timeout(shape, is_first=replica.is_first(shape))
         # condemned only by a run that had twice the time
-        replica.submit(batch, 2 * timeout if head.num_deaths_alone else timeout)
+        timeout = 2 * timeout if head.num_deaths_alone else timeout
+        replica.submit(batch, timeout, is_alone=is_alone and not self.queue)
         supervisor.watch()
 
     def _next_head(self, now: float) -> tuple[Entry, Supervisor] | None:

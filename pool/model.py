@@ -61,7 +61,9 @@ class Model(Protocol):
     worker calls `launch(rows) -> Running` instead of `infer`, so that the device has the next batch while the answers
     of this one are made; `infer` is left for what failed. `attach(memory)`: where it is there and not None it is
     told the slots' memory, a flat uint8 array in which the pixels of every row lie, before the first batch; the
-    memory can then be written to, which is for page-locking only.
+    memory can then be written to, which is for page-locking only. `best_batch_size`: more rows at once gain nothing.
+    `is_alone`: set before every batch; true means that nothing else runs or waits in the pool, so that this batch may
+    use the cores of all replicas.
     """
 
     @property

@@ -21,6 +21,8 @@ class Placement:
     cores: tuple[int, ...] = ()
     num_threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
+    all_cores: tuple[int, ...] = ()
+    """On the CPU the cores of all replicas, for a worker that runs while the others rest."""
     label: str = "cpu"
     """The device as an operator knows it, for instance ``cuda:3``."""
 
@@ -60,7 +62,7 @@ def place(
     spots = [device for device in devices for _ in range(num_replicas)]
     shares = _split(cores, len(spots))
     return tuple(
-        _placement(device, share, num_threads or len(share))
+        _placement(device, share, num_threads or len(share), tuple(cores))
         for device, share in zip(spots, shares, strict=True)
     )
 
@@ -72,9 +74,11 @@ def _split(cores: Sequence[int], num_parts: int) -> list[tuple[int, ...]]:
     return [tuple(cores[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
-def _placement(device: str, cores: tuple[int, ...], num_threads: int) -> Placement:
+def _placement(
+    device: str, cores: tuple[int, ...], num_threads: int, all_cores: tuple[int, ...]
+) -> Placement:
     environment = {"OMP_NUM_THREADS": str(num_threads)}
     if device == "cpu":
-        return Placement("cpu", cores, num_threads, {**environment, "CUDA_VISIBLE_DEVICES": ""}, "cpu")
+        return Placement("cpu", cores, num_threads, {**environment, "CUDA_VISIBLE_DEVICES": ""}, all_cores)
     environment["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
-    return Placement("cuda:0", cores, num_threads, environment, device)
+    return Placement("cuda:0", cores, num_threads, environment, label=device)

@@ -38,6 +38,7 @@ class Ready:
     """Worker to front: the model is loaded and warm. `spec` is opaque to the pool.
 
     `canary` are the parameters of a row whose answer is the same every time, None if the model has none.
+    `best_batch_size`: more rows at once gain nothing, 0 if they always do.
     """
 
     KIND: ClassVar[int] = 1
@@ -45,6 +46,7 @@ class Ready:
     slot_shape: list[int]
     load_seconds: float
     canary: dict[str, Any] | None = None
+    best_batch_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,13 @@ class Slab:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Front to worker: run these slots. `rows` holds [slot, nonce, params] each."""
+    """Front to worker: run these slots. `rows` holds [slot, nonce, params] each. `is_alone`: nothing else runs or waits
+    in the pool."""
 
     KIND: ClassVar[int] = 3
     batch_id: int
     rows: list[list[Any]]
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +141,14 @@ def _is_outcome(value: Any) -> bool:
 def _is_sound(message: Message) -> bool:
     """Whether what a worker says has the types it should: the front relies on them far from any `except`."""
     match message:
-        case Ready(spec, slot_shape, load_seconds, canary):
+        case Ready(spec, slot_shape, load_seconds, canary, best_batch_size):
             return (
                 isinstance(spec, dict)
                 and _is_shape(slot_shape)
                 and isinstance(load_seconds, int | float)
                 and isinstance(canary, dict | None)
+                and type(best_batch_size) is int
+                and best_batch_size >= 0
             )
         case Done(batch_id, results, timings, is_shaken, max_rows):
             return (

@@ -112,6 +112,8 @@ class Replica:
         """Nothing is given out before it."""
         self.max_rows: int | None = None
         """What is known to fit into this worker's memory; None: everything so far."""
+        self.best_batch_size = 0
+        """More rows at once gain nothing in this worker; 0: they always do."""
         self._num_fitting = 0
         self._patience = _PATIENCE
         self._known_to_fit: int | None = None
@@ -154,7 +156,7 @@ class Replica:
         """A worker fills the position."""
         self._channel, self.pid = channel, pid
         self.examination, self.is_examination_due = None, False
-        self.max_rows, self._num_fitting = None, 0
+        self.max_rows, self._num_fitting, self.best_batch_size = None, 0, 0
         self._known_to_fit, self._patience = None, _PATIENCE
         self._shapes.clear()
 
@@ -175,19 +177,24 @@ class Replica:
         shares = entry.is_suspect or self.in_flight[0].is_suspect
         return not shares and len(self.in_flight) < self._max_in_flight
 
+    def row_limit(self, max_batch_size: int) -> int:
+        """How many rows a batch for this worker has at most."""
+        return min(max_batch_size, self.max_rows or max_batch_size, self.best_batch_size or max_batch_size)
+
     def is_first(self, shape: Shape) -> bool:
         """Whether the worker has done no batch of this shape."""
         return shape not in self._shapes
 
-    def submit(self, entries: list[Entry], timeout: float) -> RunningBatch:
-        """Send a batch to the worker; the pixels are in the slots already."""
+    def submit(self, entries: list[Entry], timeout: float, *, is_alone: bool = False) -> RunningBatch:
+        """Send a batch to the worker; the pixels are in the slots already. `is_alone`: nothing else runs or waits."""
         assert self._channel is not None, "only a serving replica is given batches"
         now = time.monotonic()
         batch = RunningBatch(next(self._batch_ids), entries, now, now, timeout)
         batch.is_first = self.is_first(batch.shape)
         batch.is_trial = self._known_to_fit is not None and batch.num_rows > self._known_to_fit
         self.in_flight.append(batch)
-        self._channel.send(Batch(batch.batch_id, [[e.lease.slot, e.lease.nonce, e.params] for e in entries]))
+        rows = [[e.lease.slot, e.lease.nonce, e.params] for e in entries]
+        self._channel.send(Batch(batch.batch_id, rows, is_alone))
         self.become(State.BUSY)
         return batch
 

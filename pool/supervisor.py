@@ -202,7 +202,11 @@ class Supervisor:
         placement = self.replica.placement
         return {
             "factory": self._recipe.factory,
-            "config": {**self._recipe.config, "num_threads": placement.num_threads},
+            "config": {
+                **self._recipe.config,
+                "num_threads": placement.num_threads,
+                "all_cores": list(placement.all_cores),
+            },
             "device": placement.device,
             "cores": list(placement.cores),
             "environment": dict(placement.environment),
@@ -250,6 +254,7 @@ class Supervisor:
         assert self._channel is not None
         self._channel.send(Slab(slab.num_slots, list(slab.slot_shape)), slab.descriptor)
         self._canary = ready.canary
+        self.replica.best_batch_size = ready.best_batch_size
         if ready.canary is None:
             self._serve()
         else:

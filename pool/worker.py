@@ -66,8 +66,8 @@ def main(connection: socket.socket, arguments: Mapping[str, Any]) -> int:
         _send(connection, Fatal(code, error_reason(error), permanent))
         return ExitCode.DEVICE_LOST if code == "device_lost" else ExitCode.LOAD_FAILED
     try:
-        canary = getattr(model, "canary", None)
-        _send(connection, Ready(dict(model.spec), list(model.slot_shape), seconds, canary))
+        canary, best = getattr(model, "canary", None), int(getattr(model, "best_batch_size", 0))
+        _send(connection, Ready(dict(model.spec), list(model.slot_shape), seconds, canary, best))
         _Server(connection, model, arguments).run()
     except (BrokenPipeError, ConnectionResetError):
         pass  # the front is gone
@@ -120,6 +120,7 @@ class _Server:
         self._reader = FrameReader(_MAX_REQUEST_BYTES)
         self._inbox: deque[Batch | Stop] = deque()
         self._max_launched: int = getattr(model, "max_launched", 1)
+        self._minds_others = hasattr(model, "is_alone")
         self._launched: deque[LaunchedBatch] = deque()
         self._waiter = Waiter()
         self._free_since = 0.0
@@ -175,6 +176,8 @@ class _Server:
         assert self._slab is not None, "the slab comes before the first batch"
         started = time.monotonic()
         rows = [Row(self._slab.pixels(slot, nonce), params) for slot, nonce, params in batch.rows]
+        if self._minds_others:
+            self._model.is_alone = batch.is_alone  # type: ignore[attr-defined]  # one of those that may be missing
         if self._max_launched > 1:
             launched = LaunchedBatch(batch, rows, started)
             launched.begin(self._model)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from models.answers import Progress
 from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import RuntimeUnavailableError
+from models.runtimes import cores
 from models.runtimes.agreement import SAME, compare
 from models.runtimes.choice import Choice, choose, gated, machine
 from models.runtimes.conversion import ConversionError, convert, read_network, save_network
@@ -73,6 +74,8 @@ class Place:
     device: str
     max_batch_size: int
     num_threads: int | None = None
+    all_cores: Sequence[int] = ()
+    """On the CPU those that a batch may use which has the machine to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ class _Opening:
         self._folder = Converted(wish.folder) if wish.folder else None
 
     def open(self) -> Opened:
-        candidates = self._wish.candidates(capabilities())
+        with cores.on(self._place.all_cores):  # OpenVINO counts them once, at its first use in the process
+            candidates = self._wish.candidates(capabilities())
         if candidates == [("openvino", "int8")]:
             raise RuntimeUnavailableError("precision int8 needs a network that was calibrated; there is none")
         prepared = self._prepare()
@@ -158,7 +162,9 @@ class _Opening:
             return _torch(prepared.checkpoint, self._place)
         shape = (*prepared.traits.input_shape, 3)
         place = self._place
-        return OpenVinoRuntime(prepared.network, shape, place.max_batch_size, pair[1], place.num_threads)
+        return OpenVinoRuntime(
+            prepared.network, shape, place.max_batch_size, pair[1], place.num_threads, place.all_cores
+        )
 
     # Converting
 

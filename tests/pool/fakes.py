@@ -163,3 +163,18 @@ def load_garbles(config: Mapping[str, Any], device: str, progress: Report) -> Fa
 def load_dies(config: Mapping[str, Any], device: str, progress: Report) -> Fake:
     """A factory that takes its process down."""
     os._exit(3)
+
+
+class Minds(Fake):
+    """Gains nothing from more than two rows at once, and says with each answer whether it had the pool to itself."""
+
+    best_batch_size = 2
+    is_alone = False
+
+    def _answer(self, row: Row, batch_size: int) -> bytes | Exception:
+        return json.dumps({"rows": batch_size, "is_alone": self.is_alone}).encode()
+
+
+def load_minds(config: Mapping[str, Any], device: str, progress: Report) -> Fake:
+    """Factory of `Minds`."""
+    return Minds(config, device)

@@ -57,6 +57,32 @@ async def test_every_one_of_many_is_answered_for_its_own_picture(
     assert max(r.batch_size for r in results) == 4
 
 
+MINDS = "tests.pool.fakes:load_minds"
+
+
+async def test_a_batch_is_no_larger_than_the_model_gains_from(make_pool: MakePool) -> None:
+    pool = await make_pool(factory=MINDS, limits=Limits(max_batch_size=8), seconds=0.05)
+    results = await asyncio.gather(*(ask(pool, i) for i in range(9)))
+    assert sorted(json.loads(r.payload)["rows"] for r in results) == [1, *[2] * 8]
+
+
+async def test_one_that_needs_more_rows_than_the_model_gains_from_runs_alone(make_pool: MakePool) -> None:
+    pool = await make_pool(factory=MINDS, limits=Limits(max_batch_size=8), seconds=0.05)
+    asked = (ask(pool, i, cost=cost) for i, cost in enumerate((1, 5, 1)))
+    assert [json.loads(r.payload)["rows"] for r in await asyncio.gather(*asked)] == [1, 1, 1]
+
+
+async def test_a_batch_has_the_pool_to_itself_only_while_nothing_else_runs_or_waits(
+    make_pool: MakePool,
+) -> None:
+    pool = await make_pool(2, factory=MINDS, limits=Limits(max_batch_size=1), seconds=0.1)
+    for number in range(3):
+        assert json.loads((await ask(pool, number)).payload)["is_alone"]
+    results = await asyncio.gather(*(ask(pool, i) for i in range(4)))
+    # the first found nothing, the second ran beside it, and those that waited were not alone unless they came last
+    assert [json.loads(r.payload)["is_alone"] for r in results[:3]] == [True, False, False]
+
+
 async def test_what_waits_while_a_replica_is_busy_makes_one_batch(make_pool: MakePool) -> None:
     pool = await make_pool(limits=Limits(max_batch_size=8), seconds=0.05)
     results = await asyncio.gather(*(ask(pool, i) for i in range(9)))

@@ -57,6 +57,28 @@ def test_a_pair_of_outputs_stays_a_pair() -> None:
     np.testing.assert_allclose(second, images.max((1, 2)), rtol=1e-5)
 
 
+def test_an_image_that_is_alone_is_spread_over_all_cores_and_answered_alike() -> None:
+    code = (
+        "import os, numpy as np\n"
+        "first = min(os.sched_getaffinity(0)); everywhere = sorted(os.sched_getaffinity(0))\n"
+        "os.sched_setaffinity(0, [first])\n"
+        "from models.runtimes import cores\n"
+        "from models.runtimes.wish import capabilities\n"
+        "with cores.on(everywhere): capabilities()\n"
+        "from tests.models.runtimes.test_openvino_runtime import *\n"
+        "made = OpenVinoRuntime(convert(Means(), SHAPE), SHAPE, MAX_BATCH_SIZE, 'fp32', 1, everywhere)\n"
+        "def answer(): return np.copy(made.launch([pixels(0), pixels(1)]).result())\n"
+        "few = answer(); made.is_alone = True; many = answer()\n"
+        "assert made._widening._narrow_seconds is not None and np.allclose(few, many)\n"
+        "assert os.sched_getaffinity(0) == {first}\n"
+        "print((made._wide is None) == (len(everywhere) == 1))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.stdout == "True\n", result.stderr
+
+
 def test_more_rows_than_promised_are_refused(means: OpenVinoRuntime) -> None:
     with pytest.raises(ValueError, match="4 images are more than 3"):
         means.launch([pixels(0)] * (MAX_BATCH_SIZE + 1))

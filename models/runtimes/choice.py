@@ -102,13 +102,10 @@ def choose(
             del left[pair]
             said.append(f"{' '.join(pair)} differs from fp32 on sample pictures ({broken})")
     times = {pair: 1000.0 * seconds_per_image(runtime, pictures[0]) for pair, runtime in left.items()}
-    best = min(times, key=lambda pair: times[pair])
-    milliseconds = {" ".join(pair): round(value, 2) for pair, value in times.items()}
-    others = ", ".join(f"{name} {value} ms" for name, value in milliseconds.items() if name != " ".join(best))
-    reason = f"fastest on this machine: {milliseconds[' '.join(best)]} ms an image" + (
-        f", {others}" if others else ""
-    )
-    return Choice(*best, "; ".join([reason, *said]), milliseconds)
+    ranked = sorted(times, key=lambda pair: times[pair])
+    milliseconds = {" ".join(pair): round(times[pair], 2) for pair in ranked}
+    named = ", ".join(f"{name} {value} ms an image" for name, value in milliseconds.items())
+    return Choice(*ranked[0], "; ".join([f"fastest on this machine: {named}", *said]), milliseconds)
 
 
 def seconds_per_image(runtime: Runtime, picture: Pixels) -> float:

@@ -128,22 +128,45 @@ class _Opening:
             candidates = self._wish.candidates(capabilities())
         if candidates == [("openvino", "int8")]:
             raise RuntimeUnavailableError("precision int8 needs a network that was calibrated; there is none")
-        prepared = self._prepare()
-        if prepared.network is None:
-            reason = f"openvino not possible: {prepared.refusal}"
-            log.warning("network not converted", extra={"weights": self._source.path.name, "reason": reason})
-            return Opened(prepared.traits, self._runtime(TORCH, prepared), reason)
-        if len(candidates) == 1:
-            return Opened(prepared.traits, self._runtime(candidates[0], prepared))
+        if self._folder is None:
+            return self._anew("", candidates)
+        name = key(self._source.facts())
+        opened = self._from_disk(name, candidates)
+        if opened is not None:
+            return opened
+        # Held until the choice is made too: the next replica finds both and needs no PyTorch.
+        with self._folder.locked(name, self._progress):
+            return self._from_disk(name, candidates) or self._anew(name, candidates)
+
+    def _from_disk(self, name: str, candidates: Sequence[Pair]) -> Opened | None:
+        """None if there is something to convert or to choose first."""
+        prepared = self._stored(name)
+        if prepared is None:
+            return None
+        if prepared.network is None or len(candidates) == 1:
+            return self._without_choice(prepared, candidates[0])
+        choice = _known_choice(prepared.entry, machine(candidates, self._place.num_threads), candidates)
+        if choice is None:
+            return None
+        return Opened(prepared.traits, self._runtime(choice.pair, prepared), choice.reason)
+
+    def _anew(self, name: str, candidates: Sequence[Pair]) -> Opened:
+        prepared = (self._stored(name) if self._folder else None) or self._convert(name)
+        if prepared.network is None or len(candidates) == 1:
+            return self._without_choice(prepared, candidates[0])
         return self._open_fastest(prepared, candidates)
+
+    def _without_choice(self, prepared: _Prepared, pair: Pair) -> Opened:
+        """As `pair`, or in PyTorch where there is no other network."""
+        if prepared.network is not None:
+            return Opened(prepared.traits, self._runtime(pair, prepared))
+        reason = f"openvino not possible: {prepared.refusal}"
+        log.warning("network not converted", extra={"weights": self._source.path.name, "reason": reason})
+        return Opened(prepared.traits, self._runtime(TORCH, prepared), reason)
 
     # Choosing
 
     def _open_fastest(self, prepared: _Prepared, candidates: Sequence[Pair]) -> Opened:
-        described = machine(candidates, self._place.num_threads)
-        choice = _known_choice(prepared.entry, described, candidates)
-        if choice is not None:
-            return Opened(prepared.traits, self._runtime(choice.pair, prepared), choice.reason)
         self._progress({"stage": "choose"})
         kept, reasons = gated(candidates)
         runtimes = {pair: self._runtime(pair, prepared) for pair in kept or [TORCH]}
@@ -151,6 +174,7 @@ class _Opening:
         log.info("runtime chosen", extra={"weights": self._source.path.name, **choice.to_json()})
         if prepared.entry is not None:
             try:
+                described = machine(candidates, self._place.num_threads)
                 write_choice(prepared.entry, described, choice.to_json())
             except OSError as error:
                 log.warning("choice of a runtime not kept", extra={"reason": str(error)})
@@ -167,16 +191,6 @@ class _Opening:
         )
 
     # Converting
-
-    def _prepare(self) -> _Prepared:
-        if self._folder is None:
-            return self._convert("")
-        name = key(self._source.facts())
-        found = self._stored(name)
-        if found is not None:
-            return found
-        with self._folder.locked(name, self._progress):
-            return self._stored(name) or self._convert(name)
 
     def _stored(self, name: str) -> _Prepared | None:
         assert self._folder is not None

@@ -47,7 +47,7 @@ def test_the_fastest_is_taken_and_all_are_named() -> None:
     taken = chosen(bf16_error=0.005)
     assert taken.pair == BF16
     assert set(taken.milliseconds) == {"torch fp32", "openvino fp32", "openvino bf16"}
-    assert taken.reason.startswith("fastest on this machine: 2")
+    assert taken.reason.startswith("fastest on this machine: openvino bf16 2")
     assert Choice.from_json(taken.to_json()) == taken
 
 

@@ -60,7 +60,7 @@ class Engine:
             room,
         )
         limits = ImageLimits(settings.max_body_bytes, settings.max_image_pixels, settings.max_image_side)
-        self.decoder = Decoder(num_threads, limits)
+        self.decoder = Decoder(num_threads, limits, settings.jpeg_scaling)
         self.intake = Intake(settings.max_body_bytes, settings.max_json_bytes)
         self.metrics = Metrics()
         self.budget = BodyBudget(settings.max_in_flight_bytes)

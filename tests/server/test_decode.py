@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.spec import Resize
 from server import sniff
-from server.decode import Decoded, Decoder, ImageLimits, decode, decode_base64, image_key
+from server.decode import Decoded, Decoder, ImageLimits, decode, image_key
 from server.errors import RequestFailedError
 from tests.server.images import Pixels, encode, noise, png, png_chunk, scene, webp_lossless, with_size
 
@@ -202,26 +202,6 @@ def test_mutilated_images_never_end_in_anything_but_an_error_of_ours() -> None:
                 outcomes.add(error.code)
     assert outcomes <= {3, "image_undecodable", "image_too_large", "unsupported_image_format"}
     assert {3, "image_undecodable"} <= outcomes
-
-
-@pytest.mark.parametrize("text", [
-    "=", "A", "AAA", "A===", "AAAA====", "AA AA", "AAAA\n", "\nAAAA", "data:image/png;base64,AAAA", "-_-_", "é",
-    "AAA=AAAA", "QQ==QQ==", "QR=", "b'AAAA'",
-])  # fmt: skip
-def test_base64_is_strict(text: str) -> None:
-    with pytest.raises(RequestFailedError) as caught:
-        decode_base64(text, 1000)
-    assert caught.value.code == "invalid_base64"
-
-
-def test_base64_is_measured_before_it_is_decoded() -> None:
-    assert decode_base64(base64.b64encode(bytes(1000)).decode(), 1000) == bytes(1000)
-    with pytest.raises(RequestFailedError) as caught:
-        decode_base64("A" * 1400, 1000)
-    assert caught.value.code == "body_too_large"
-    with pytest.raises(RequestFailedError) as caught:
-        decode_base64("", 1000)
-    assert caught.value.code == "empty_body"
 
 
 async def test_decode_into_gives_the_upright_size_and_fills_the_slot() -> None:

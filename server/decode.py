@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import importlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,10 +74,6 @@ class Decoder:
         self._scaling = scaling
         self._budget = PixelBudget(num_threads * PIXELS_PER_THREAD)
         self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
-
-    def warm(self) -> None:
-        """Import in a thread what only some pictures need."""
-        self._executor.submit(importlib.import_module, "server.pillow")
 
     async def decode_into(
         self, slot: Pixels, encoded: bytes | str, resize: Resize, wants_key: bool = False
@@ -167,9 +162,11 @@ def _decode(encoded: bytes, admit: Check, enough: Enough | None) -> tuple[Pixels
         is_known = sniff.is_other_format(encoded)
         raise RequestFailedError("unsupported_image_format" if is_known else "image_undecodable")
     if name == "JPEG":
-        if sniff.num_jpeg_scans(encoded) > sniff.MAX_JPEG_SCANS:
+        header = read_header(encoded)
+        has_one_scan = header is not None and header.has_one_scan
+        if not has_one_scan and sniff.num_jpeg_scans(encoded) > sniff.MAX_JPEG_SCANS:
             raise RequestFailedError("image_undecodable")
-        if (header := read_header(encoded)) is not None:
+        if header is not None:
             admit(header.width, header.height)
             size = header.upright_size
             picture = decode_jpeg(encoded, header, enough and enough(size))

@@ -21,7 +21,7 @@ MAX_SEGMENTS = 5000
 
 _ORDINARY_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive; all of them Huffman coded
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_START_OF_SCAN, _APP1 = 0xDA, 0xE1
+_PROGRESSIVE, _START_OF_SCAN, _APP1 = 0xC2, 0xDA, 0xE1
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, 0xFF, *range(0xD0, 0xDA)})
 _EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
@@ -35,6 +35,8 @@ class JpegHeader:
     width: int
     height: int
     orientation: int
+    has_one_scan: bool
+    """Whatever follows, libjpeg reads no second one."""
 
     @property
     def is_turned(self) -> bool:
@@ -49,7 +51,7 @@ class JpegHeader:
 
 def read_header(encoded: bytes) -> JpegHeader | None:
     """None for a file that is not an ordinary JPEG or not a sound one as far as can be seen. Never raises."""
-    size, exif, xmp = None, b"", b""
+    frame, exif, xmp = None, b"", b""
     position = 2
     for _ in range(MAX_SEGMENTS):
         while encoded[position : position + 2] == b"\xff\xff":  # fill
@@ -62,7 +64,11 @@ def read_header(encoded: bytes) -> JpegHeader | None:
         if marker in _WITHOUT_LENGTH or position > len(encoded):
             return None
         if marker == _START_OF_SCAN:
-            return None if size is None else JpegHeader(*size, _orientation(exif, xmp))
+            if frame is None:
+                return None
+            width, height, num_components, is_progressive = frame
+            has_one_scan = not is_progressive and encoded[start : start + 1] == num_components
+            return JpegHeader(width, height, _orientation(exif, xmp), has_one_scan)
         if marker in _FRAMES:
             precision, num_components = encoded[start : start + 1], encoded[start + 5 : start + 6]
             if (
@@ -71,8 +77,8 @@ def read_header(encoded: bytes) -> JpegHeader | None:
                 or num_components not in (b"\x01", b"\x03")
             ):
                 return None
-            height, width = encoded[start + 1 : start + 3], encoded[start + 3 : start + 5]
-            size = int.from_bytes(width, "big"), int.from_bytes(height, "big")
+            height, width = (int.from_bytes(encoded[at : at + 2], "big") for at in (start + 1, start + 3))
+            frame = width, height, num_components, marker == _PROGRESSIVE
         if marker == _APP1 and encoded.startswith(_EXIF, start):
             exif = exif or encoded[start + len(_EXIF) : position]
         if marker == _APP1 and encoded.startswith(_XMP, start):

@@ -76,6 +76,12 @@ def test_an_orientation_in_xmp_counts_where_exif_has_none(text: bytes) -> None:
     np.testing.assert_array_equal(by_libjpeg(encoded), by_pillow(encoded))
 
 
+def test_only_a_progressive_file_has_scans_that_cost() -> None:
+    baseline, progressive = (read_header(encode(scene(), "JPEG", progressive=flag)) for flag in (False, True))
+    assert baseline is not None and baseline.has_one_scan
+    assert progressive is not None and not progressive.has_one_scan
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_the_orientation_is_read_in_either_byte_order_and_width(order: str) -> None:
     for kind in (3, 4):
@@ -142,7 +148,7 @@ def test_damage_of_any_degree_is_left_to_pillow(spoil: object) -> None:
     assert callable(spoil)
     encoded = spoil(encode(noise(64, 64), "JPEG"))
     header = read_header(encoded)
-    assert header == JpegHeader(64, 64, 1)
+    assert header == JpegHeader(64, 64, 1, has_one_scan=True)
     assert decode_jpeg(encoded, header) is None
 
 

@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable
 
-import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,7 +17,7 @@ from server.log import MAX_TEXT
 from server.metrics import Metrics
 from server.replies import ErrorReply
 
-log = structlog.stdlib.get_logger("server.access")
+log = logging.getLogger("server.access")
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -67,7 +66,7 @@ class RequestScope:
                     scope, receive, send_and_note
                 )
         except Exception:  # the border: nothing unforeseen may reach the client as a traceback or a reset
-            log.exception("request failed unexpectedly", request_id=request_id)
+            log.exception("request failed unexpectedly", extra={"request_id": request_id})
             if status:
                 raise  # too late for another reply; uvicorn closes the connection
             await ErrorReply(RequestFailedError("internal"), request_id)(scope, receive, send_and_note)
@@ -85,6 +84,10 @@ def _request_id(scope: Scope) -> str:
 
 
 def _log_access(scope: Scope, status: int) -> None:
+    # Probes come every few seconds and say nothing as long as they are answered.
+    level = logging.DEBUG if scope["path"] in _PROBES and status == 200 else logging.INFO
+    if not log.isEnabledFor(level):
+        return
     state = scope["state"]
     client = scope.get("client")
     fields = {
@@ -96,7 +99,4 @@ def _log_access(scope: Scope, status: int) -> None:
         "client": client[0] if client else None,
     }
     fields |= {name: state[name] for name in ("model_id", "error_code", "batch_size") if name in state}
-    # Probes come every few seconds and say nothing as long as they are answered.
-    log.log(
-        logging.DEBUG if scope["path"] in _PROBES and status == 200 else logging.INFO, "request", **fields
-    )
+    log.log(level, "request", extra=fields)

@@ -82,9 +82,10 @@ class Decoder:
 
         Raises RequestFailedError. Returns or raises only when no thread can write to the slot any more.
         """
-        return await self.run(self._decode_into, slot, encoded, resize, wants_key)
+        return await self.run(self.decode, slot, encoded, resize, wants_key)
 
-    def _decode_into(self, slot: Pixels, encoded: bytes | str, resize: Resize, wants_key: bool) -> Decoded:
+    def decode(self, slot: Pixels, encoded: bytes | str, resize: Resize, wants_key: bool = False) -> Decoded:
+        """The same in the caller's own thread."""
         if isinstance(encoded, str):
             encoded = decode_base64(encoded, self.limits.max_bytes)
         with contextlib.ExitStack() as held:

@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import RequestFailedError
@@ -19,6 +18,7 @@ from server.replies import ErrorReply
 
 log = logging.getLogger("server.access")
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
+_CLOSE = (b"connection", b"close")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -50,10 +50,10 @@ class RequestScope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
+                headers = [*message["headers"], (b"x-request-id", request_id.encode("ascii"))]
                 if self._is_leaving():
-                    headers["connection"] = "close"
+                    headers = [pair for pair in headers if pair[0] != b"connection"] + [_CLOSE]
+                message["headers"] = headers
             await send(message)
 
         try:

@@ -3,13 +3,12 @@
     python -m bench.scaling --scenes 200 --factors 2 4
 
 The scenes of the detector's test split, drawn 2 or 4 times as large and saved as JPEG, go through the server's own
-decoder into slots of 320 x 320 and through the model as it is shipped. The last line of the output is one JSON document.
+decoder into slots of 320 x 320 and through the model as shipped. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys

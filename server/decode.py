@@ -8,39 +8,35 @@ colour profiles are ignored (as OpenCV and Transformers do).
 from __future__ import annotations
 
 import asyncio
-import binascii
+import contextlib
 import hashlib
-import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, WebPImagePlugin
 
 from models.spec import Resize
 from pool.model import Pixels
 from server import sniff
+from server.base64_text import decode_base64
 from server.errors import RequestFailedError
-from server.resize import RESIZES
+from server.jpeg import decode_jpeg, read_header
+from server.pixel_budget import PixelBudget
+from server.resize import RESIZES, enough_for
+
+PIXELS_PER_THREAD = 12_000_000
+"""What may be decoded at once, times the number of threads: two photographs of a telephone on two threads, but only
+one of the largest. 3 bytes each in a JPEG, twice that while it is turned upright, 8 in Pillow."""
 
 T = TypeVar("T")
-Image.MAX_IMAGE_PIXELS = None  # a warning at best; our own limits are checked before anything is allocated
-# Pillow imports a decoder with the first picture of its kind, which would cost that request half a second.
-Image.preinit()
-_PRELOADED = (TiffImagePlugin, WebPImagePlugin)  # the first one reads EXIF
-_ORIENTATION_TAG = 0x0112
-_TRANSPOSES = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+Check = Callable[[int, int], None]
+"""Told width and height before anything of that size is allocated; raises to refuse."""
+Enough = Callable[[tuple[int, int]], tuple[int, int]]
+"""From the width and height of a picture to those in which it is good enough for its slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +46,13 @@ class ImageLimits:
     max_bytes: int = 20 * 2**20
     max_pixels: int = 24_000_000
     max_side: int = 16_384
+
+    def check(self, width: int, height: int) -> None:
+        """Raises RequestFailedError ``image_undecodable`` for no pixels at all, or ``image_too_large``."""
+        if width < 1 or height < 1:
+            raise RequestFailedError("image_undecodable")
+        if max(width, height) > self.max_side or width * height > self.max_pixels:
+            raise RequestFailedError("image_too_large")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,11 @@ class Decoded:
 class Decoder:
     """The threads that decode, and the limits they keep."""
 
-    def __init__(self, num_threads: int, limits: ImageLimits) -> None:
+    def __init__(self, num_threads: int, limits: ImageLimits, scaling: bool = False) -> None:
+        """With `scaling`, JPEGs much larger than their slot are not decoded in full, see jpeg.py."""
         self.limits = limits
+        self._scaling = scaling
+        self._budget = PixelBudget(num_threads * PIXELS_PER_THREAD)
         self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
 
     async def decode_into(
@@ -76,7 +82,28 @@ class Decoder:
 
         Raises RequestFailedError. Returns or raises only when no thread can write to the slot any more.
         """
-        return await self.run(_decode_into, slot, encoded, resize, self.limits, wants_key)
+        return await self.run(self.decode, slot, encoded, resize, wants_key)
+
+    def decode(self, slot: Pixels, encoded: bytes | str, resize: Resize, wants_key: bool = False) -> Decoded:
+        """The same in the caller's own thread."""
+        if isinstance(encoded, str):
+            encoded = decode_base64(encoded, self.limits.max_bytes)
+        with contextlib.ExitStack() as held:
+
+            def admit(width: int, height: int) -> None:
+                self.limits.check(width, height)
+                held.close()  # what another decoder read from the same file before
+                held.enter_context(self._budget.hold(width * height))
+
+            size = self._fill(slot, encoded, resize, admit)
+        return Decoded(*size, image_key(slot, resize) if wants_key else None)
+
+    def _fill(self, slot: Pixels, encoded: bytes, resize: Resize, admit: Check) -> tuple[int, int]:
+        """Its picture is gone when it returns, and only then others may have the memory."""
+        enough = partial(enough_for, resize, slot.shape) if self._scaling else None
+        picture, size = _decode(encoded, admit, enough)
+        RESIZES[resize](picture, slot)
+        return size
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Run `function` in a decode thread. When cancelled, the cancellation comes out once the thread is done."""
@@ -110,21 +137,6 @@ def default_num_threads() -> int:
     return min(8, len(os.sched_getaffinity(0)))
 
 
-def decode_base64(text: str, max_bytes: int) -> bytes:
-    """Strict base64. Raises RequestFailedError ``body_too_large``, ``invalid_base64`` or ``empty_body``."""
-    if len(text) // 4 * 3 - 2 > max_bytes:
-        raise RequestFailedError("body_too_large")
-    if len(text) % 4 or text.endswith("==="):  # the strict mode of binascii lets some of these pass
-        raise RequestFailedError("invalid_base64")
-    try:
-        encoded = binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:  # binascii.Error is one; so is what it says of text that is not ASCII
-        raise RequestFailedError("invalid_base64") from None
-    if not encoded:
-        raise RequestFailedError("empty_body")
-    return encoded
-
-
 def image_key(slot: Pixels, resize: Resize) -> str:
     """A name for what is in `slot`: its pixels, their shape and type, and how they got there.
 
@@ -136,64 +148,32 @@ def image_key(slot: Pixels, resize: Resize) -> str:
     return digest.hexdigest()
 
 
-def _decode_into(
-    slot: Pixels, encoded: bytes | str, resize: Resize, limits: ImageLimits, wants_key: bool
-) -> Decoded:
-    if isinstance(encoded, str):
-        encoded = decode_base64(encoded, limits.max_bytes)
-    picture = decode(encoded, limits)
-    RESIZES[resize](picture, slot)
-    return Decoded(picture.shape[1], picture.shape[0], image_key(slot, resize) if wants_key else None)
-
-
 def decode(encoded: bytes, limits: ImageLimits) -> Pixels:
     """The upright first frame, uint8 RGB of shape (height, width, 3).
 
     Raises RequestFailedError ``unsupported_image_format``, ``image_undecodable`` or ``image_too_large``.
     """
+    return _decode(encoded, limits.check, None)[0]
+
+
+def _decode(encoded: bytes, admit: Check, enough: Enough | None) -> tuple[Pixels, tuple[int, int]]:
+    """The picture, and the width and height that it has in full; `admit` is called before it is allocated."""
     name = sniff.image_format(encoded)
     if name is None:
         is_known = sniff.is_other_format(encoded)
         raise RequestFailedError("unsupported_image_format" if is_known else "image_undecodable")
-    if name == "WEBP":
-        _check_size(sniff.webp_size(encoded) or (0, 0), limits)
-    if name == "JPEG" and sniff.num_jpeg_scans(encoded) > sniff.MAX_JPEG_SCANS:
-        raise RequestFailedError("image_undecodable")
-    try:
-        with Image.open(io.BytesIO(encoded), formats=[name]) as image:
-            _check_size(image.size, limits)
-            image.load()
-            return _to_rgb(_turn_upright(image))
-    except RequestFailedError:
-        raise
-    except Exception:  # noqa: BLE001 - Pillow raises a dozen kinds for damage, and more with every release
-        raise RequestFailedError("image_undecodable") from None
+    if name == "JPEG":
+        header = read_header(encoded)
+        has_one_scan = header is not None and header.has_one_scan
+        if not has_one_scan and sniff.num_jpeg_scans(encoded) > sniff.MAX_JPEG_SCANS:
+            raise RequestFailedError("image_undecodable")
+        if header is not None:
+            admit(header.width, header.height)
+            size = header.upright_size
+            picture = decode_jpeg(encoded, header, enough and enough(size))
+            if picture is not None:
+                return picture, size
+    from server.pillow import decode_with_pillow  # takes a while, and the usual picture does not need it
 
-
-def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise RequestFailedError("image_undecodable")
-    if max(width, height) > limits.max_side or width * height > limits.max_pixels:
-        raise RequestFailedError("image_too_large")
-
-
-def _turn_upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-        method = _TRANSPOSES.get(orientation)
-    except Exception:  # noqa: BLE001 - broken EXIF says nothing about the pixels
-        return image
-    return image if method is None else image.transpose(method)
-
-
-def _to_rgb(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it to 255
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        image = image.convert("RGBA")
-        canvas = Image.new("RGB", image.size, (255, 255, 255))
-        canvas.paste(image, mask=image)
-        return np.asarray(canvas)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    picture = decode_with_pillow(encoded, name, admit)
+    return picture, (picture.shape[1], picture.shape[0])

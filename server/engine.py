@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import threading
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from pool import Pool
 from server.body import BodyBudget
 from server.decode import Decoder, ImageLimits, default_num_threads
-from server.fetch import Fetcher
 from server.intake import Intake
 from server.launch import Launching, weights_path
 from server.loading import Policy
@@ -19,6 +21,12 @@ from server.room import Room, Surroundings, default_budget
 from server.settings import Settings
 from server.sharing import Sharing
 from server.table import Known, known_models
+
+if TYPE_CHECKING:
+    from server.fetch import Fetcher
+
+LATER = ("server.pillow", "server.fetch")
+"""Half of what the front imports, and no request for a JPEG needs it: imported while the first model loads."""
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +73,7 @@ class Engine:
             cache.drop,
         )
         limits = ImageLimits(settings.max_body_bytes, settings.max_image_pixels, settings.max_image_side)
-        self.decoder = Decoder(num_threads, limits)
+        self.decoder = Decoder(num_threads, limits, settings.jpeg_scaling)
         self.intake = Intake(settings.max_body_bytes, settings.max_json_bytes)
         self.metrics = Metrics()
         self.sharing: Sharing | None = None
@@ -73,12 +81,21 @@ class Engine:
         if settings.deduplicate or settings.response_cache_bytes:
             self.sharing = Sharing(cache, self.metrics, deduplicates=settings.deduplicate)
         self.budget = BodyBudget(settings.max_in_flight_bytes)
-        self.fetcher: Fetcher | None = None
-        if settings.image_url == "public":
-            self.fetcher = fetcher or Fetcher(settings.max_body_bytes, settings.max_fetches)
+        self._fetcher = fetcher
 
         self.is_leaving = False
         """Readiness says no and connections are closed; requests are still answered."""
+
+    @property
+    def fetcher(self) -> Fetcher | None:
+        """Of images by URL; None where that is off."""
+        if self.settings.image_url == "off":
+            return None
+        if self._fetcher is None:
+            from server.fetch import Fetcher
+
+            self._fetcher = Fetcher(self.settings.max_body_bytes, self.settings.max_fetches)
+        return self._fetcher
 
     def leave(self) -> None:
         """Say so to load balancers and clients; everything goes on until `stop`."""
@@ -88,11 +105,17 @@ class Engine:
         """Begin to load; returns at once."""
         log.info("engine starting", extra={"devices": list(self._launching.devices)})
         self.registry.start()
+        threading.Thread(target=_import_later, name="imports").start()
 
     async def stop(self) -> None:
         """Finish what is in flight, then end every process and thread."""
         await self.registry.stop()
-        if self.fetcher is not None:
-            await self.fetcher.close()
+        if self._fetcher is not None:
+            await self._fetcher.close()
         self._launching.close()
         self.decoder.close()
+
+
+def _import_later() -> None:
+    for name in LATER:
+        importlib.import_module(name)

@@ -70,14 +70,18 @@ class Fetcher:
         self._num_users = 0
         self._hosts: dict[str, _Host] = {}
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_tls(),
+            ssl_context=_TLS,
             max_connections=max_fetches,
             max_keepalive_connections=0,
             network_backend=backend or GuardedBackend(),
         )
 
+    def check(self, address: str) -> None:
+        """Raises RequestFailedError for an address that would be refused before anything is dialled."""
+        parse_url(address)
+
     async def fetch(self, address: str, grow: Grow, timeout: float = TOTAL_TIMEOUT) -> bytes:
-        """The bytes behind `address`, within `timeout` seconds over all hops.
+        """The bytes behind `address`, within `timeout` seconds over all hops, TOTAL_TIMEOUT at most.
 
         Raises RequestFailedError ``invalid_image_url``, ``image_url_not_allowed``, ``image_fetch_failed`` or
         ``overloaded``.
@@ -87,7 +91,7 @@ class Fetcher:
             raise RequestFailedError("overloaded")
         self._num_users += 1
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(min(timeout, TOTAL_TIMEOUT)):
                 return await self._follow(url, grow)
         except BlockedError:
             raise RequestFailedError("image_url_not_allowed") from None
@@ -188,3 +192,6 @@ def _tls() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certifi.where())
     return context
+
+
+_TLS = _tls()  # read with this module, which is imported in a thread

@@ -19,7 +19,6 @@ from server.decode import Decoded
 from server.disconnect import cancelled_on_disconnect
 from server.engine import Engine
 from server.errors import ClientDisconnectedError, RequestFailedError
-from server.fetch import TOTAL_TIMEOUT, parse_url
 from server.intake import InferenceRequest
 from server.replies import ErrorReply, JsonReply
 from server.response_cache import ContentKey
@@ -153,7 +152,7 @@ class Inference:
     async def _fetch(self, url: str, share: BodyShare, deadline: float, timings: Timings) -> bytes:
         assert self._engine.fetcher is not None, "checked before"
         started = time.monotonic()
-        encoded = await self._engine.fetcher.fetch(url, share.grow, min(TOTAL_TIMEOUT, deadline - started))
+        encoded = await self._engine.fetcher.fetch(url, share.grow, deadline - started)
         timings.seconds["fetch"] = time.monotonic() - started
         return encoded
 
@@ -161,7 +160,7 @@ class Inference:
         if request.image_url is not None:
             if self._engine.fetcher is None:
                 raise RequestFailedError("image_url_disabled")
-            parse_url(request.image_url)
+            self._engine.fetcher.check(request.image_url)
 
 
 def _check(task: Task, request: InferenceRequest) -> _Inputs:

@@ -45,10 +45,10 @@ class Intake:
 
         `admit` is called before the body is read where the query names the model, else before it is unpacked.
         """
-        headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
-        if headers.get(b"content-encoding", "identity").strip().lower() not in ("identity", ""):
+        headers = dict(reversed(scope["headers"]))
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
             raise RequestFailedError("unsupported_content_encoding")
-        content_type = headers.get(b"content-type", "")
+        content_type = headers.get(b"content-type", b"").decode("latin-1")
         kind = content_type.partition(";")[0].strip().lower()
         query, prompts = _parse_query(scope["query_string"])
         if kind == "application/json":

@@ -9,8 +9,6 @@ import re
 import time
 from collections.abc import Callable
 
-import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import RequestFailedError
@@ -18,8 +16,9 @@ from server.log import MAX_TEXT
 from server.metrics import Metrics
 from server.replies import ErrorReply
 
-log = structlog.stdlib.get_logger("server.access")
+log = logging.getLogger("server.access")
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
+_CLOSE = (b"connection", b"close")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -51,10 +50,10 @@ class RequestScope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
+                headers = [*message["headers"], (b"x-request-id", request_id.encode("ascii"))]
                 if self._is_leaving():
-                    headers["connection"] = "close"
+                    headers = [pair for pair in headers if pair[0] != b"connection"] + [_CLOSE]
+                message["headers"] = headers
             await send(message)
 
         try:
@@ -67,7 +66,7 @@ class RequestScope:
                     scope, receive, send_and_note
                 )
         except Exception:  # the border: nothing unforeseen may reach the client as a traceback or a reset
-            log.exception("request failed unexpectedly", request_id=request_id)
+            log.exception("request failed unexpectedly", extra={"request_id": request_id})
             if status:
                 raise  # too late for another reply; uvicorn closes the connection
             await ErrorReply(RequestFailedError("internal"), request_id)(scope, receive, send_and_note)
@@ -85,6 +84,10 @@ def _request_id(scope: Scope) -> str:
 
 
 def _log_access(scope: Scope, status: int) -> None:
+    # Probes come every few seconds and say nothing as long as they are answered.
+    level = logging.DEBUG if scope["path"] in _PROBES and status == 200 else logging.INFO
+    if not log.isEnabledFor(level):
+        return
     state = scope["state"]
     client = scope.get("client")
     fields = {
@@ -95,10 +98,6 @@ def _log_access(scope: Scope, status: int) -> None:
         "duration_ms": round((time.monotonic() - state["started_at"]) * 1000, 3),
         "client": client[0] if client else None,
     }
-    fields |= {
-        name: state[name] for name in ("model_id", "error_code", "batch_size", "cache") if name in state
-    }
-    # Probes come every few seconds and say nothing as long as they are answered.
-    log.log(
-        logging.DEBUG if scope["path"] in _PROBES and status == 200 else logging.INFO, "request", **fields
-    )
+    named = ("model_id", "error_code", "batch_size", "cache")
+    fields |= {name: state[name] for name in named if name in state}
+    log.log(level, "request", extra=fields)

@@ -6,11 +6,11 @@ Transformers' BLIP image processor on Pillow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from models.spec import Resize
 from pool.model import Pixels
@@ -48,6 +48,8 @@ def _resize_bilinear(picture: Pixels, target: Pixels) -> None:
 
 def square_bicubic(picture: Pixels, slot: Pixels) -> None:
     """Pillow's bicubic to the whole slot. Transformers `BlipImageProcessor`."""
+    from PIL import Image
+
     slot_height, slot_width = slot.shape[:2]
     slot[:] = np.asarray(Image.fromarray(picture).resize((slot_width, slot_height), Image.Resampling.BICUBIC))
 
@@ -57,6 +59,8 @@ def center_crop(picture: Pixels, slot: Pixels) -> None:
 
     A slot that is not square is filled by a plain resize, as there.
     """
+    from PIL import Image
+
     height, width = picture.shape[:2]
     slot_height, slot_width = slot.shape[:2]
     image = Image.fromarray(picture)
@@ -90,3 +94,11 @@ RESIZES: Mapping[Resize, Callable[[Pixels, Pixels], None]] = {
     "square_bicubic": square_bicubic,
 }
 """``resize(picture, slot)``: both uint8 RGB of shape (height, width, 3); writes every pixel of the slot."""
+
+
+def enough_for(resize: Resize, slot_shape: Sequence[int], size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height to which a picture of `size` may shrink beforehand, so that `resize` enlarges it no more."""
+    (width, height), (slot_height, slot_width) = size, slot_shape[:2]
+    ratios = slot_width / width, slot_height / height
+    ratio = min(ratios) if resize == "letterbox" else max(ratios)
+    return math.ceil(width * ratio), math.ceil(height * ratio)

@@ -104,6 +104,15 @@ def test_no_file_is_named_like_a_standard_module_or_against_the_words() -> None:
             assert path.stem not in set(sys.stdlib_module_names) - {"__main__"} | banned, path
 
 
+def test_importing_the_app_leaves_what_most_requests_do_not_need() -> None:
+    later = {"PIL", "httpx", "httpcore", "rich", "huggingface_hub", "filelock"}
+    code = f"import sys, server.app, server.serving; print(sorted({later!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_importing_the_app_leaves_torch_alone() -> None:
     code = f"import sys, server.app, server.serving; print(sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run(

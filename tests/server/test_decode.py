@@ -12,7 +12,7 @@ from PIL import Image
 
 from models.spec import Resize
 from server import sniff
-from server.decode import Decoded, Decoder, ImageLimits, decode, decode_base64, image_key
+from server.decode import Decoded, Decoder, ImageLimits, decode, image_key
 from server.errors import RequestFailedError
 from tests.server.images import Pixels, encode, noise, png, png_chunk, scene, webp_lossless, with_size
 
@@ -204,26 +204,6 @@ def test_mutilated_images_never_end_in_anything_but_an_error_of_ours() -> None:
     assert {3, "image_undecodable"} <= outcomes
 
 
-@pytest.mark.parametrize("text", [
-    "=", "A", "AAA", "A===", "AAAA====", "AA AA", "AAAA\n", "\nAAAA", "data:image/png;base64,AAAA", "-_-_", "é",
-    "AAA=AAAA", "QQ==QQ==", "QR=", "b'AAAA'",
-])  # fmt: skip
-def test_base64_is_strict(text: str) -> None:
-    with pytest.raises(RequestFailedError) as caught:
-        decode_base64(text, 1000)
-    assert caught.value.code == "invalid_base64"
-
-
-def test_base64_is_measured_before_it_is_decoded() -> None:
-    assert decode_base64(base64.b64encode(bytes(1000)).decode(), 1000) == bytes(1000)
-    with pytest.raises(RequestFailedError) as caught:
-        decode_base64("A" * 1400, 1000)
-    assert caught.value.code == "body_too_large"
-    with pytest.raises(RequestFailedError) as caught:
-        decode_base64("", 1000)
-    assert caught.value.code == "empty_body"
-
-
 async def test_decode_into_gives_the_upright_size_and_fills_the_slot() -> None:
     decoder = Decoder(1, LIMITS)
     slot: Pixels = np.zeros((64, 64, 3), np.uint8)
@@ -236,6 +216,35 @@ async def test_decode_into_gives_the_upright_size_and_fills_the_slot() -> None:
     assert (slot[:, 0] == 114).all()
     assert slot[:, 20:44].std() > 10
     decoder.close()
+
+
+async def test_scaling_changes_few_pixels_a_little_and_not_what_is_said_of_the_size() -> None:
+    encoded = encode(scene(1000, 600), "JPEG", quality=95)
+    slots: list[Pixels] = [np.zeros((96, 96, 3), np.uint8) for _ in range(2)]
+    for slot, scaling in zip(slots, (False, True), strict=True):
+        decoder = Decoder(1, LIMITS, scaling)
+        assert await decoder.decode_into(slot, encoded, "letterbox") == Decoded(1000, 600)
+        decoder.close()
+    in_full, scaled = (slot.astype(int) for slot in slots)
+    assert 0 < np.abs(in_full - scaled).mean() < 4
+    assert (in_full[:19] == 114).all() and (scaled[:19] == 114).all()
+
+
+def test_a_picture_is_admitted_before_it_is_allocated_whoever_decodes_it() -> None:
+    decoder = Decoder(1, ImageLimits(max_pixels=100 * 100))
+    slot: Pixels = np.zeros((8, 8, 3), np.uint8)
+    for kind in ("JPEG", "PNG", "WEBP"):
+        with pytest.raises(RequestFailedError) as caught:
+            decoder.decode(slot, encode(noise(101, 100), kind), "stretch")
+        assert caught.value.code == "image_too_large"
+        decoder.decode(slot, encode(noise(100, 100), kind), "stretch")  # nothing is held by those before
+    decoder.close()
+
+
+def test_damage_that_pillow_forgives_is_forgiven() -> None:
+    at = JPEG.index(b"\xff\xdb")
+    spoilt = JPEG[:at] + b"\x00\x00" + JPEG[at:]  # bytes between two segments
+    np.testing.assert_array_equal(decode(spoilt, LIMITS), decode(JPEG, LIMITS))
 
 
 async def test_a_cancelled_decode_ends_only_when_its_thread_has_let_go_of_the_slot() -> None:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
-import structlog
 
 from server.log import configure_log
 
@@ -18,7 +19,6 @@ def restored() -> Iterator[None]:
     yield
     root.handlers[:], root.level = handlers, level
     logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -29,7 +29,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_both_kinds_of_loggers_write_the_same_json(capsys: pytest.CaptureFixture[str]) -> None:
     configure_log("json", "info")
-    structlog.stdlib.get_logger("server.x").info("hello", number=1)
+    logging.getLogger("server.x").info("hello", extra={"number": 1})
     logging.getLogger("pool.y").warning("count %d", 2, extra={"pid": 7})
     logging.getLogger("pool.y").debug("not this")
     ours, theirs = (json.loads(line) for line in lines(capsys))
@@ -45,9 +45,8 @@ def test_both_kinds_of_loggers_write_the_same_json(capsys: pytest.CaptureFixture
 
 def test_a_line_stays_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
     configure_log("json", "info")
-    structlog.stdlib.get_logger("x").info(
-        "request", path="/a\r\n{\x1b[31m\u2028", other=object(), raw=b"\xff"
-    )
+    fields = {"path": "/a\r\n{\x1b[31m\u2028", "other": object(), "raw": b"\xff"}
+    logging.getLogger("x").info("request", extra=fields)
     try:
         raise ValueError("line one\nline two")
     except ValueError:
@@ -69,6 +68,33 @@ def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     logging.getLogger("x").warning("hello", extra={"a": 1})
     (line,) = lines(capsys)
     assert "hello" in line and "a=1" in line and not line.startswith("{")
+
+
+def test_nothing_in_a_console_line_can_be_taken_for_another_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_log("console", "info")
+    logging.getLogger("x").info("one\ntwo", extra={"path": "/\r\n\x1b[31m", "empty": "", "two": "a b"})
+    (line,) = lines(capsys)
+    assert "'one\\ntwo'" in line and "path='/\\r\\n\\x1b[31m'" in line
+    assert "empty=''" in line and "two='a b'" in line
+
+
+def test_a_console_line_has_its_exception_below(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_log("console", "info")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    first, *others = lines(capsys)
+    assert "failed" in first and others[-1] == "ValueError: why"
+
+
+def test_the_moment_is_utc_to_the_microsecond(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_log("json", "info")
+    before = time.time()
+    logging.getLogger("x").info("hello")
+    stamp = json.loads(lines(capsys)[0])["timestamp"]
+    assert stamp.endswith("Z") and len(stamp) == len("2026-01-01T00:00:00.000000Z")
+    assert before - 1e-3 <= datetime.fromisoformat(stamp).timestamp() <= time.time() + 1e-3
 
 
 def test_auto_is_json_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

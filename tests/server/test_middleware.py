@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 import pytest
 import pytest_asyncio
-import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from server import inference
@@ -47,12 +46,16 @@ async def test_errors_carry_the_request_id_too(running: Running) -> None:
     assert answer.json()["error"]["request_id"] == "mine"
 
 
-async def test_every_request_is_one_line_with_what_an_operator_asks_for(running: Running) -> None:
-    with structlog.testing.capture_logs() as logged:
+async def test_every_request_is_one_line_with_what_an_operator_asks_for(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "server.access"):
         await running.infer(IMAGE)
         await running.infer(b"nothing", confidence="0.5")
         await running.client.get("/models/" + "x" * 1000)
-    lines = [line for line in logged if line["event"] == "request"]
+        await running.client.get("/livez")  # a probe that is answered says nothing
+    lines = [vars(record) for record in caplog.records if record.name == "server.access"]
+    assert {line["message"] for line in lines} == {"request"}
     assert [line["status"] for line in lines] == [200, 422, 404]
     assert (lines[0]["model_id"], lines[0]["batch_size"], lines[0]["method"]) == ("echo", 1, "POST")
     assert (lines[1]["error_code"], lines[1]["path"]) == ("image_undecodable", "/inference")
@@ -61,16 +64,16 @@ async def test_every_request_is_one_line_with_what_an_operator_asks_for(running:
 
 
 async def test_the_unforeseen_is_a_500_with_an_id_and_the_traceback_stays_in_the_log(
-    running: Running, monkeypatch: pytest.MonkeyPatch
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*arguments: Any) -> Any:
         raise RuntimeError("a text with a /secret/path")
 
     monkeypatch.setattr(inference, "reply_to", broken)
-    with structlog.testing.capture_logs() as logged:
+    with caplog.at_level("INFO", "server.access"):
         answer = await running.infer(IMAGE)
     assert (answer.status_code, error_of(answer)) == (500, "internal")
-    (failure,) = [line for line in logged if line["event"] == "request failed unexpectedly"]
+    (failure,) = [vars(record) for record in caplog.records if record.msg == "request failed unexpectedly"]
     assert failure["exc_info"] and failure["request_id"] == answer.headers["x-request-id"]
     monkeypatch.undo()
     assert (await running.infer(IMAGE)).status_code == 200

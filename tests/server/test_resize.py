@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from server.resize import RESIZES, center_crop, letterbox, square_bicubic, stretch
+from server.resize import RESIZES, center_crop, enough_for, letterbox, square_bicubic, stretch
 from tests.server.images import Pixels, noise
 
 os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": tempfile.gettempdir()}
@@ -101,3 +101,15 @@ def test_every_pixel_of_the_slot_is_written(resize: Any, size: tuple[int, int]) 
     resize(noise(*size), first)
     resize(noise(*size), second)
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("size", [(1000, 600), (600, 1000), (501, 500), (20, 4000)])
+def test_what_is_enough_is_not_enlarged_afterwards(size: tuple[int, int]) -> None:
+    width, height = size
+    for resize in RESIZES:
+        enough = enough_for(resize, (64, 96, 3), size)
+        assert enough[0] / width == pytest.approx(enough[1] / height, abs=1 / min(size))
+        if resize == "letterbox":
+            assert enough[0] <= 96 and enough[1] <= 64 and (enough[0] == 96 or enough[1] == 64)
+        else:
+            assert enough[0] >= 96 and enough[1] >= 64 and (enough[0] == 96 or enough[1] == 64)

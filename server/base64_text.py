@@ -1,0 +1,23 @@
+"""Base64 as a text in JSON brings it, decoded with the vector units of the processor."""
+
+from __future__ import annotations
+
+import pybase64
+
+from server.errors import RequestFailedError
+
+
+def decode_base64(text: str, max_bytes: int) -> bytes:
+    """Strict base64: the standard alphabet, padded, nothing in between.
+
+    Raises RequestFailedError ``body_too_large``, ``invalid_base64`` or ``empty_body``.
+    """
+    if len(text) // 4 * 3 - 2 > max_bytes:
+        raise RequestFailedError("body_too_large")
+    try:
+        encoded = pybase64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one; so is what it says of text that is not ASCII
+        raise RequestFailedError("invalid_base64") from None
+    if not encoded:
+        raise RequestFailedError("empty_body")
+    return encoded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,13 +140,23 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
     if device == "cpu":
         runtime: Runtime = TorchRuntime(checkpoint.network, shape, max_batch_size)
     else:
-        wanted = Wanted(config.get("runtime") or "auto", config.get("precision") or "auto")
+        wanted = _wanted(config, traits, resolved.sha256)
         runtime = open_on_gpu(checkpoint.network, shape, max_batch_size, CudaDevice(device), wanted, progress)
     spec = _spec(config["model_id"], traits, runtime, device, resolved.sha256)
     model = YoloModel(spec, runtime, post_processor(traits))
     progress({"stage": "warm_up"})
     _warm_up(model, max_batch_size)
     return model
+
+
+def _wanted(config: Mapping[str, Any], traits: Traits, sha256: str) -> Wanted:
+    folder = config.get("converted_dir")
+    return Wanted(
+        config.get("runtime") or "auto",
+        config.get("precision") or "auto",
+        Path(folder).expanduser() if folder else None,
+        {"sha256": sha256, "traits": traits.to_json(), "max_detections": config.get("max_detections")},
+    )
 
 
 def _spec(model_id: str, traits: Traits, runtime: Runtime, device: str, sha256: str) -> Spec:

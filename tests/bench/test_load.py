@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_arrivals_are_the_same_for_a_seed_and_come_at_the_rate() -> None:
     assert moments == list(islice(arrivals(50.0, 100.0, seed=1), 20_000))
     assert moments[0] == 100.0
     assert 20_000 / (moments[-1] - moments[0]) == pytest.approx(50.0, rel=0.03)
-    gaps = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(moments)]
     mean = sum(gaps) / len(gaps)
     spread = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
     assert spread == pytest.approx(mean, rel=0.05)  # as in a Poisson process

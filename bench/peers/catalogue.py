@@ -63,7 +63,7 @@ PEERS = {
             "litserve",
             "litserve",
             "/predict",
-            "image",
+            "request",
             (1, 8),
             "`workers_per_device`, `max_batch_size`, `fast_queue`; a form, since raw bodies are not taken",
         ),

@@ -27,6 +27,7 @@ from bench.pictures import Pictures
 
 START_TIMEOUT = 300.0
 STOP_TIMEOUT = 30.0
+MAX_REFUSALS = 50
 _LOG_BYTES = 3000
 
 
@@ -92,7 +93,7 @@ def free_port() -> int:
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, request: bytes, log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT
+    deadline, num_refusals = time.monotonic() + START_TIMEOUT, 0
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise PeerFailedError(f"it ended with {process.returncode}: {_tail(log)}")
@@ -101,6 +102,9 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, request: 
             if status == 200:
                 json.loads(body)  # an answer that is no JSON is no answer
                 return
+            num_refusals += status != 503  # which is a usual word for "not yet"
+        if num_refusals > MAX_REFUSALS:
+            raise PeerFailedError(f"it answers {status}: {_tail(log)}")
         time.sleep(0.2)
     raise PeerFailedError(f"it did not answer within {START_TIMEOUT} s: {_tail(log)}")
 

@@ -1,14 +1,16 @@
 """LitServe: a form with a file, batches in its workers, ZeroMQ between its processes (`fast_queue`)."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: LitServe reads the type of the request from the annotation itself.
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import litserve
-from fastapi import Request, Response
+from fastapi import File, Response
 
 from bench.peers.apps.answering import make_answer, read_settings
+
+BATCH_SECONDS = 0.01
+"""For a batch to fill. With none its workers ask their queue without a pause and take the cores from the network."""
 
 
 class Network(litserve.LitAPI):
@@ -17,9 +19,8 @@ class Network(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.answer = make_answer(read_settings())
 
-    def decode_request(self, request: Request) -> bytes:
-        picture: bytes = request["image"].file.read()
-        return picture
+    def decode_request(self, request: Annotated[bytes, File()]) -> bytes:
+        return request
 
     def predict(self, x: Any) -> Any:
         if isinstance(x, bytes):  # without batching it is one picture
@@ -39,7 +40,7 @@ class Network(litserve.LitAPI):
 
 if __name__ == "__main__":
     settings = read_settings()
-    network = Network(max_batch_size=settings.batch_size, batch_timeout=0.0)
+    network = Network(max_batch_size=settings.batch_size, batch_timeout=BATCH_SECONDS)
     server = litserve.LitServer(
         network,
         accelerator="cpu",

@@ -37,10 +37,9 @@ def engine(weights: str, options: Mapping[str, str] | None = None) -> Iterator[R
 
 
 @contextmanager
-def noop_engine(slot_side: int = 64) -> Iterator[RunningServer]:
+def noop_engine() -> Iterator[RunningServer]:
     """The engine with a model that does nothing (`bench.noop`)."""
-    plan = json.dumps({"slot_side": slot_side})
-    with start_process([sys.executable, "-m", "bench.noop", plan]) as server:
+    with start_process([sys.executable, "-m", "bench.noop", "--port", "0"], ENVIRONMENT) as server:
         yield server
         stop_cleanly(server)
 

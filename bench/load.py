@@ -78,12 +78,17 @@ class Tally:
         if timing := reply.headers.get("server-timing"):
             self.batches.append(read_timing(timing))
 
-    def figures(self, seconds: float) -> dict[str, Any]:
-        """Requests, rate, percentiles, statuses, and where the server says so batch sizes and stages."""
+    @property
+    def stages(self) -> dict[str, list[float]]:
+        """Seconds by stage."""
         stages: dict[str, list[float]] = collections.defaultdict(list)
         for _, parts in self.batches:
             for name, value in parts.items():
                 stages[name].append(value)
+        return stages
+
+    def figures(self, seconds: float) -> dict[str, Any]:
+        """Requests, rate, percentiles, statuses, and where the server says so batch sizes and stages."""
         sizes = collections.Counter(str(size) for size, _ in self.batches)
         return {
             "requests": len(self.latencies),
@@ -93,7 +98,7 @@ class Tally:
             "mean_request_bytes": self.num_bytes / len(self.latencies),
             "batch_sizes": dict(sorted(sizes.items())),
             "mean_stage_milliseconds": {
-                name: 1000 * sum(values) / len(values) for name, values in stages.items()
+                name: 1000 * sum(values) / len(values) for name, values in self.stages.items()
             },
         }
 

@@ -1,68 +1,79 @@
-"""The real server with a model that does nothing, to see what everything around a model costs.
+"""The real server with a model that does nothing: what is left is what the server itself costs.
 
-    python -m bench.noop '{"slot_side": 64}'           # serves it as `noop` on a free port and prints the address
+    python -m bench.noop --port 5000
 
-Decoding and resizing, queue, slab, worker and sockets are the engine's; only the network is missing.
+Every answer is the one fragment of a picture with five boxes; pixels are decoded into the slot as for any model.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from starlette.applications import Starlette
+
 from models.catalogue import CatalogueEntry
 from models.spec import Spec
+from pool import Launcher, Limits, Placement, Pool
 from pool.model import Answers, Progress, Row
+from server.app import create_app
+from server.engine import Engine
+from server.serving import serve
+from server.settings import Settings
+from server.settings_load import load_settings
+from server.table import Known
 
 MODEL = "noop"
+SPEC = Spec(
+    model_id=MODEL, family="yolo", task="detect", resize="letterbox", input_height=640, input_width=640,
+    labels=("person", "bus"), device="cpu", runtime="none", precision="none", weights_sha256="",
+)  # fmt: skip
+BOX = {"x1": 10.123, "y1": 20.456, "x2": 300.789, "y2": 400.012}
+FRAGMENT = json.dumps(
+    {"predictions": [{"label": "person", "class_id": 0, "confidence": 0.87654, "box": BOX}] * 5}
+).encode()
 
 
-class NoopModel:
-    """Answers every picture with no predictions. Runs in a worker."""
+class NoOp:
+    """Answers at once, without a look at the pixels."""
 
-    def __init__(self, config: Mapping[str, Any], device: str) -> None:
-        side = config["slot_side"]
-        spec = Spec(MODEL, "yolo", "detect", "letterbox", side, side, ("thing",), device, "none", "none", "")
-        self.slot_shape = spec.slot_shape
-        self.spec = spec.to_json()
+    slot_shape = SPEC.slot_shape
+    spec = SPEC.to_json()
 
     def infer(self, rows: Sequence[Row]) -> Answers:
-        """Nothing, for each."""
-        return Answers([b'{"predictions":[]}' for _ in rows], {"infer": 0.0, "post": 0.0})
+        """The same for every row."""
+        started = time.monotonic()
+        return Answers([FRAGMENT] * len(rows), {"infer": time.monotonic() - started, "post": 0.0})
 
 
-def load(config: Mapping[str, Any], device: str, progress: Progress) -> NoopModel:
+def load(config: Mapping[str, Any], device: str, progress: Progress) -> NoOp:
     """The factory."""
-    return NoopModel(config, device)
+    return NoOp()
 
 
-def main() -> int:
-    """Serve it. Config: `slot_side` in pixels, and settings of the engine under `settings`."""
-    from pool import Launcher, Limits, Placement, Pool
-    from server.app import create_app
-    from server.engine import Engine
-    from server.serving import serve
-    from server.settings import Settings
-    from server.table import Known
-
-    config = json.loads(sys.argv[1]) if sys.argv[1:] else {}
+def make_app(settings: Settings) -> Starlette:
+    """The server's own application, with this model and no other."""
     launcher = Launcher(preload=["bench.noop"])
+    limits = Limits(max_batch_size=settings.max_batch_size, max_queue_size=settings.max_queue_size)
 
     def make_pool(known: Known) -> Pool:
-        chosen = {"model_id": MODEL, "slot_side": config.get("slot_side", 640)}
-        limits = Limits(max_batch_size=8)
-        return Pool(MODEL, "bench.noop:load", chosen, [Placement()], launcher, limits)
+        return Pool(MODEL, "bench.noop:load", {}, [Placement()], launcher, limits)
 
-    entry = CatalogueEntry(MODEL, "yolo", "detect", "file", "none", "Does nothing.")
-    known = Known(entry, is_listed=True, loads_at_start=True, replicas="auto", task="detect")
-    settings = Settings(**{"port": 0, "device": "cpu", "lame_duck": 0.0, **config.get("settings", {})})
-    try:
-        return serve(settings, lambda chosen: create_app(chosen, Engine(chosen, {MODEL: known}, make_pool)))
-    finally:
-        launcher.close()
+    entry = CatalogueEntry(MODEL, "yolo", "detect", "file", "", "Does nothing.")
+    known = Known(entry, True, True, "auto", "detect")
+    return create_app(engine=Engine(settings, {MODEL: known}, make_pool))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`--port N`; everything else comes from the environment, as for the server."""
+    return serve(load_settings({"port": arguments[1]} if arguments[:1] == ["--port"] else {}), make_app)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # as what workers import: in this module's own name a factory could not be found
+    from bench import noop
+
+    sys.exit(noop.main(sys.argv[1:]))

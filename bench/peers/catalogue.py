@@ -87,6 +87,7 @@ PEERS = {
                 "RAY_USAGE_STATS_ENABLED": "0",
                 "RAY_SERVE_LOG_TO_STDERR": "0",
                 "RAY_DISABLE_MEMORY_MONITOR": "1",
+                "RAY_worker_niceness": "0",  # its own default of 15 leaves it what others do not want
             },
         ),
         Peer(

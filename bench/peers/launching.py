@@ -51,6 +51,7 @@ def running(
     """`peer` with `settings` (those of PeerSettings but port and told), answering. Raises PeerFailedError."""
     with tempfile.TemporaryDirectory() as folder:
         log, told, port = Path(folder) / "log", Path(folder) / "told", free_port()
+        told.mkdir()
         chosen = PeerSettings(port=port, told=str(told), **settings)
         environment = {
             **os.environ,
@@ -75,8 +76,10 @@ def running(
         requests = peer.requests(f"127.0.0.1:{port}", pictures)
         url = f"http://127.0.0.1:{port}"
         try:
-            _wait_until_it_answers(process, url, requests(0), log)
-            yield RunningPeer(url, requests, json.loads(told.read_text()))
+            start = _Start(process, log, time.monotonic() + START_TIMEOUT)
+            ready = start.wait_until_ready(told, chosen.workers)
+            start.wait_until_it_answers(url, requests(0))
+            yield RunningPeer(url, requests, json.loads(ready[0].read_text()))
         except BaseException as error:
             error.add_note(f"{peer.name}: {_tail(log)}")
             raise
@@ -92,21 +95,41 @@ def free_port() -> int:
     return port
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, request: bytes, log: Path) -> None:
-    deadline, num_refusals = time.monotonic() + START_TIMEOUT, 0
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise PeerFailedError(f"it ended with {process.returncode}: {_tail(log)}")
-        with suppress(OSError, TimeoutError):
-            status, body = uvloop.run(_ask(url, request))
-            if status == 200:
-                json.loads(body)  # an answer that is no JSON is no answer
-                return
-            num_refusals += status != 503  # which is a usual word for "not yet"
-        if num_refusals > MAX_REFUSALS:
-            raise PeerFailedError(f"it answers {status}: {_tail(log)}")
-        time.sleep(0.2)
-    raise PeerFailedError(f"it did not answer within {START_TIMEOUT} s: {_tail(log)}")
+@dataclass(frozen=True)
+class _Start:
+    """Waiting for a peer, until a deadline. Raises PeerFailedError."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    deadline: float
+
+    def wait_until_ready(self, told: Path, num_workers: int) -> list[Path]:
+        """Until all of its workers have loaded the network; the first that has may answer long before."""
+        while len(ready := list(told.glob("*.json"))) < num_workers:
+            self._check(f"{len(ready)} of {num_workers} workers are ready")
+            time.sleep(0.2)
+        return ready
+
+    def wait_until_it_answers(self, url: str, request: bytes) -> None:
+        """Until a request is answered with JSON."""
+        num_refusals = 0
+        while True:
+            with suppress(OSError, TimeoutError):
+                status, body = uvloop.run(_ask(url, request))
+                if status == 200:
+                    json.loads(body)  # an answer that is no JSON is no answer
+                    return
+                num_refusals += status != 503  # which is a usual word for "not yet"
+            if num_refusals > MAX_REFUSALS:
+                raise PeerFailedError(f"it answers {status}: {_tail(self.log)}")
+            self._check("no answer yet")
+            time.sleep(0.2)
+
+    def _check(self, what: str) -> None:
+        if self.process.poll() is not None:
+            raise PeerFailedError(f"it ended with {self.process.returncode}: {_tail(self.log)}")
+        if time.monotonic() > self.deadline:
+            raise PeerFailedError(f"{what} after {START_TIMEOUT} s: {_tail(self.log)}")
 
 
 async def _ask(url: str, request: bytes) -> tuple[int, bytes]:

@@ -20,7 +20,7 @@ Answer = Callable[[Sequence[bytes]], list[bytes]]
 @dataclass(frozen=True)
 class PeerSettings:
     """`variant` is ``predict`` (the library's), ``adapter`` (the engine's own) or ``noop``; `workers` processes with
-    `threads` each; `told` the file that is told what executes the network."""
+    `threads` each; `told` is the folder in which each that is ready says what executes its network."""
 
     variant: str
     weights: str
@@ -45,9 +45,9 @@ def make_answer(settings: PeerSettings) -> Answer:
 
         for size in sorted({1, settings.batch_size}):
             answer(distinct_jpegs(size))
-    partial = Path(f"{settings.told}.{os.getpid()}")
+    partial = Path(settings.told) / f"{os.getpid()}.partial"
     partial.write_text(json.dumps(runtime))
-    partial.replace(settings.told)
+    partial.rename(partial.with_suffix(".json"))
     return answer
 
 

@@ -126,6 +126,8 @@ async def measure(url: str, requests: Requests, load: Load) -> Tally:
         await open_loop(url, numbered, arrivals(load.rate, start, load.seed), until, tally)
     else:
         await closed_loop(url, numbered, load.clients, until, tally)
+    if not tally.statuses:
+        raise FailedRunError(f"nothing was asked after {load.warmup} s and answered")
     if set(tally.statuses) != {"200"}:
         raise FailedRunError(f"answers were {dict(tally.statuses)}, all must be 200")
     return tally

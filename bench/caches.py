@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import httpx
+from bench.serving import get
 
 _LINE = re.compile(
     r"^(?P<name>\w*(?:cache|dedup|follow)\w*_total)(?P<labels>\{.*\})? (?P<value>\S+)$", re.MULTILINE
@@ -16,7 +16,7 @@ def read_hits(url: str, before: Mapping[str, float] | None = None) -> dict[str, 
     """Counters of hits in caches and of identical requests computed once, by name and labels, as they are now or
     since `before`. {} means that the server counts no such thing or nothing happened yet: a counter with labels is
     there from its first event on."""
-    page = httpx.get(url + "/metrics", timeout=30).text
+    page = get(url + "/metrics").text
     now = {
         found["name"] + (found["labels"] or ""): float(found["value"])
         for found in _LINE.finditer(page)

@@ -60,13 +60,11 @@ def sizes(pid: int) -> dict[str, int]:
 
 def worker_pids(server: RunningServer) -> dict[str, list[int]]:
     """By model, of those that are loaded."""
-    told = server.get("/models")
-    rows = told["models"] if isinstance(told, dict) else told
     found = {}
-    for row in rows:
-        pids = [each["pid"] for each in server.get(f"/models/{row['id']}")["replicas"] if each["pid"]]
-        if pids:
-            found[row["id"]] = pids
+    for row in server.get("/models")["models"]:
+        told = server.get(f"/models/{row['model_id']}")
+        if pids := [replica["pid"] for replica in told["replicas"] if replica["pid"]]:
+            found[row["model_id"]] = pids
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 _PACKAGES = (
     "torch",
+    "ultralytics",
     "ultralytics-opencv-headless",
     "openvino",
     "transformers",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,11 +66,16 @@ BENCHES: Mapping[str, Bench] = {
 def run(name: str, command: Sequence[str], folder: Path) -> bool:
     """Run it and keep its result as `name`.json. False if it failed."""
     print(f"== {name}: {' '.join(command[1:])}", file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        print(f"== {name} failed with {done.returncode}", file=sys.stderr, flush=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            output, _ = process.communicate()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)  # so that it ends the servers that it has started
+            raise
+    if process.returncode != 0:
+        print(f"== {name} failed with {process.returncode}", file=sys.stderr, flush=True)
         return False
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(output.splitlines()[-1])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     return True
@@ -77,6 +83,7 @@ def run(name: str, command: Sequence[str], folder: Path) -> bool:
 
 def main() -> int:
     """Entry point."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-START_TIMEOUT = 120.0
+START_TIMEOUT = 300.0
 STOP_TIMEOUT = 40.0
 
 

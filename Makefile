@@ -26,7 +26,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --on
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types pytest gpu-test all-tests format lock clean
+.PHONY: help install serve test lint types pytest gpu-test all-tests bench format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,10 @@ gpu-test: $(STAMP) ## the tests that need an NVIDIA GPU
 
 all-tests: $(STAMP) ## every test that needs no GPU
 	$(BIN)/pytest -m "not gpu" $(ARGS)
+
+bench: $(STAMP) ## every bench, with the peers; about an hour on a quiet machine
+	$(BIN)/python -m bench.peers install
+	$(BIN)/python -m bench.all $(ARGS)
 
 format: $(STAMP) ## ruff: mend what it can mend
 	$(BIN)/ruff check --fix .

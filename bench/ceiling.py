@@ -1,124 +1,140 @@
 """The ceiling: what this machine gives without any server, from JPEG bytes to boxes.
 
     python -m bench.ceiling --weights FOLDER/yolov8n.pt
+    python -m bench.ceiling --weights FOLDER/yolov8n.pt --runtime openvino --converted-dir FOLDER/converted
 
-Every layout of processes x threads over the cores, every batch size, decoding in a thread beside the model as a good
-program would; the best one counts. It runs the engine's own decoder and adapter, so a server built from them can at
-most reach it. The last line of the output is one JSON document.
+Every layout of processes x streams x threads over the cores, every batch size, each synchronously (decode, then run)
+and with the next batch decoded meanwhile; the best two are measured again for longer and the better one counts. A
+stream is a thread with a batch of its own. It runs the engine's own decoder and adapter, so a server built from them
+can at most reach it. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import multiprocessing
 import os
-import time
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.synchronize import Barrier
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench.pictures import distinct_jpegs
+from bench.adapter import add_options, chosen_options
+from bench.ceiling_process import Network, Part, Share
 from bench.record import record
-from server.launch import worker_environment
-from server.settings_load import load_settings
 
 
-def measure(
-    weights: str, cores: list[int], batch_size: int, seconds: float, pictures: int, gate: Barrier, counts: Any
-) -> None:
-    """One process: puts its images per second into `counts`, or None where it failed."""
-    per_second = None
-    try:
-        os.sched_setaffinity(0, cores)
-        per_second = images_per_second(weights, len(cores), batch_size, seconds, pictures, gate)
-    finally:
-        gate.abort()  # a failed one must not keep the others waiting
-        counts.put(per_second)
+@dataclass(frozen=True)
+class Layout:
+    """`processes`, each with `streams`, each of these with a network of its own on `threads`."""
+
+    processes: int
+    streams: int
+    threads: int
 
 
-def images_per_second(
-    weights: str, num_threads: int, batch_size: int, seconds: float, pictures: int, gate: Barrier
-) -> float:
-    """Decode ahead in one thread, run the model in this one, count for `seconds` after all have passed `gate`."""
-    os.environ.update(worker_environment(load_settings()))
-    from models.answers import WarmUpRow
-    from models.yolo import load
-    from server.decode import ImageLimits, decode
-    from server.resize import RESIZES
+@dataclass(frozen=True)
+class Combination:
+    """A layout and how its batches are run; `decodes_ahead`: the next batch is decoded while one runs."""
 
-    config = {
-        "model_id": "ceiling",
-        "source": "file",
-        "weights": weights,
-        "max_batch_size": batch_size,
-        "num_threads": num_threads,
-    }
-    model = load(config, "cpu", lambda fields: None)
-    limits, resize = ImageLimits(), RESIZES[model.spec["resize"]]
-    jpegs = distinct_jpegs(pictures, seed=os.getpid())
-    slots = [[np.empty(model.slot_shape, np.uint8) for _ in range(batch_size)] for _ in range(2)]
+    layout: Layout
+    batch_size: int
+    decodes_ahead: bool
 
-    def fill(turn: int) -> list[WarmUpRow]:
-        rows = []
-        for place, slot in enumerate(slots[turn % 2]):
-            picture = decode(jpegs[(turn * batch_size + place) % len(jpegs)], limits)
-            resize(picture, slot)
-            rows.append(WarmUpRow(slot, {"height": picture.shape[0], "width": picture.shape[1]}))
-        return rows
-
-    with ThreadPoolExecutor(1) as decoder:
-        gate.wait()
-        started = time.perf_counter()
-        turn, num_done, ahead = 0, 0, decoder.submit(fill, 0)
-        while time.perf_counter() - started < seconds:
-            rows = ahead.result()
-            turn += 1
-            ahead = decoder.submit(fill, turn)
-            answers = model.infer(rows)
-            assert all(isinstance(fragment, bytes) for fragment in answers.fragments)
-            num_done += batch_size
-        return num_done / (time.perf_counter() - started)
+    def row(self, per_second: float, seconds: float) -> dict[str, Any]:
+        """As results have it."""
+        how = {"batch_size": self.batch_size, "decodes_ahead": self.decodes_ahead}
+        return {**asdict(self.layout), **how, "seconds": seconds, "per_second": per_second}
 
 
-def layouts(cores: list[int], threads: list[int] | None = None) -> list[list[list[int]]]:
-    """One process with all cores, one per core, and (from four cores) one per two; or as `threads` per process says."""
-    widths = sorted(set(threads or (1, 2, len(cores))) & set(range(1, len(cores) + 1)))
-    return [[cores[i : i + width] for i in range(0, len(cores) - width + 1, width)] for width in widths]
+def layouts(num_cores: int, threads: Sequence[int] | None = None) -> list[Layout]:
+    """One process with all cores, one process per part of them, and one process with a stream per part; parts of one
+    core and (from four cores) of two, or of `threads`."""
+    found = []
+    for width in sorted(set(threads or (1, 2, num_cores)) & set(range(1, num_cores + 1))):
+        parts = num_cores // width
+        found.append(Layout(parts, 1, width))
+        if parts > 1:
+            found.append(Layout(1, parts, width))
+    return found
+
+
+class Processes:
+    """The processes of one layout, with their networks loaded; idle except while they are measured."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self.runtime = parts[0].runtime
+        self._turns = itertools.count()
+
+    def measure(self, combination: Combination, seconds: float) -> float:
+        """Images per second of all processes together. Raises RuntimeError when one of them failed."""
+        turn = next(self._turns)
+        share = Share(combination.batch_size, combination.decodes_ahead, seconds, turn)
+        for part in self._parts:
+            part.begin(share)
+        return sum(part.result() for part in self._parts)
+
+
+@contextmanager
+def started(layout: Layout, network: Network) -> Iterator[Processes]:
+    """Start and load the processes of `layout`; they end with the block."""
+    cores = sorted(os.sched_getaffinity(0))
+    width = layout.streams * layout.threads
+    with ExitStack() as stack:
+        parts = [
+            stack.enter_context(
+                Part(cores[i * width : (i + 1) * width], layout.streams, layout.threads, network, i)
+            )
+            for i in range(layout.processes)
+        ]
+        for part in parts:
+            part.wait_until_loaded()
+        yield Processes(parts)
+
+
+def search(
+    network: Network, chosen: Sequence[Layout], batch_sizes: Sequence[int], seconds: float
+) -> tuple[list[tuple[Combination, float]], dict[str, str]]:
+    """Every combination with its images per second, best first, and what executed the network."""
+    found: list[tuple[Combination, float]] = []
+    runtime: dict[str, str] = {}
+    for layout in chosen:
+        with started(layout, network) as processes:
+            runtime = processes.runtime
+            for batch_size, ahead in itertools.product(batch_sizes, (False, True)):
+                combination = Combination(layout, batch_size, ahead)
+                found.append((combination, processes.measure(combination, seconds)))
+                print(json.dumps(combination.row(found[-1][1], seconds)), flush=True)
+    return sorted(found, key=lambda pair: -pair[1]), runtime
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure every layout and batch size."""
-    context = multiprocessing.get_context("spawn")
-    rows = []
-    for layout in layouts(sorted(os.sched_getaffinity(0)), args.threads):
-        for batch_size in args.batch_sizes:
-            gate, counts = context.Barrier(len(layout)), context.Queue()
-            common = (batch_size, args.seconds, args.pictures, gate, counts)
-            processes = [
-                context.Process(target=measure, args=(str(args.weights), part, *common)) for part in layout
-            ]
-            for process in processes:
-                process.start()
-            rates = [counts.get() for _ in processes]
-            for process in processes:
-                process.join()
-            if None in rates:
-                raise RuntimeError("a process failed; its error is above")
-            rows.append(
-                {
-                    "processes": len(layout),
-                    "threads": len(layout[0]),
-                    "batch_size": batch_size,
-                    "per_second": sum(rates),
-                }
-            )
-            print(json.dumps(rows[-1]), flush=True)
-    settings = {"weights": args.weights.name, "seconds": args.seconds, "pictures": args.pictures}
-    return record("ceiling", settings, {"rows": rows, "best": max(rows, key=lambda row: row["per_second"])})
+    """Search, and measure the best two again."""
+    network = Network(args.weights, max(args.batch_sizes), chosen_options(args))
+    chosen = layouts(len(os.sched_getaffinity(0)), args.threads)
+    found, runtime = search(network, chosen, args.batch_sizes, args.seconds)
+    finals = []
+    for combination, _ in found[:2]:
+        with started(combination.layout, network) as processes:
+            per_second = processes.measure(combination, args.final_seconds)
+        finals.append(combination.row(per_second, args.final_seconds))
+        print(json.dumps(finals[-1]), flush=True)
+    settings = {
+        "weights": Path(args.weights).name,
+        **chosen_options(args),
+        "batch_sizes": args.batch_sizes,
+    }
+    figures = {
+        **runtime,
+        "distinct_pixels": True,
+        "rows": [combination.row(rate, args.seconds) for combination, rate in found],
+        "finals": finals,
+        "best": max(finals, key=lambda row: row["per_second"]),
+    }
+    return record("ceiling", settings, figures)
 
 
 def main() -> None:
@@ -126,11 +142,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", type=Path, required=True)
+    add_options(parser)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--threads", type=int, nargs="+", help="only these numbers of threads per process")
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--threads", type=int, nargs="+", help="only these numbers of threads per stream")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each combination")
+    parser.add_argument("--final-seconds", type=float, default=10.0, help="of the best two again")
     print(json.dumps(run(parser.parse_args())))
 
 

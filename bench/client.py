@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlencode, urlsplit
+
+import pybase64
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._reply: asyncio.Future[Reply] | None = None
-        self._head: tuple[int, dict[str, str], int, int] | None = None
+        self._head: tuple[int, dict[str, str], int] | None = None
         self.num_unasked = 0
         """Replies that nobody waited for: each would be somebody's second one."""
 
@@ -52,12 +53,18 @@ class Connection(asyncio.Protocol):
             headers = {
                 name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
             }
-            self._head = (int(first.split()[1]), headers, end + 4, int(headers.get("content-length", "0")))
-        status, headers, start, length = self._head
-        if len(self._buffer) < start + length:
+            self._head = (int(first.split()[1]), headers, end + 4)
+        status, headers, start = self._head
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            found = read_chunks(self._buffer, start)
+        else:
+            end = start + int(headers.get("content-length", "0"))
+            found = (bytes(self._buffer[start:end]), end) if len(self._buffer) >= end else None
+        if found is None:
             return
-        reply = Reply(status, headers, bytes(self._buffer[start : start + length]))
-        del self._buffer[: start + length]
+        body, end = found
+        reply = Reply(status, headers, body)
+        del self._buffer[:end]
         self._head = None
         if self._reply is not None and not self._reply.done():
             self._reply.set_result(reply)
@@ -74,6 +81,20 @@ class Connection(asyncio.Protocol):
         """Close the socket."""
         if self._transport is not None:
             self._transport.close()
+
+
+def read_chunks(buffer: bytes | bytearray, start: int) -> tuple[bytes, int] | None:
+    """The body in chunks that begins at `start`, and where it ends; None while it is not whole. No trailers."""
+    parts = []
+    while (end := buffer.find(b"\r\n", start)) >= 0:
+        size = int(bytes(buffer[start:end]).partition(b";")[0], 16)
+        start = end + 2 + size + 2
+        if len(buffer) < start:
+            return None
+        if size == 0:
+            return b"".join(parts), start
+        parts.append(bytes(buffer[end + 2 : start - 2]))
+    return None
 
 
 async def connect(url: str) -> Connection:
@@ -99,7 +120,7 @@ def build_request(
         path = "/inference?" + urlencode({"model_id": model, **options})
         kind, body = "image/jpeg", image
     elif form == "json":
-        fields: dict[str, object] = {"model_id": model, "image_base64": base64.b64encode(image).decode()}
+        fields: dict[str, object] = {"model_id": model, "image_base64": pybase64.b64encode_as_string(image)}
         if "prompt" in options:
             fields["prompt"] = options.pop("prompt")
         if options:
@@ -108,6 +129,19 @@ def build_request(
     else:
         raise ValueError(f"unknown form {form!r}")
     return build_post(host, path, kind, body, request_id)
+
+
+BOUNDARY = "d41d8cd98f00b204e9800998ecf8427e"
+
+
+def build_form(host: str, path: str, field: str, image: bytes) -> bytes:
+    """The bytes of one POST of a form with the JPEG `image` as the file `field`."""
+    head = (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="image.jpg"\r\n'
+        "Content-Type: image/jpeg\r\n\r\n"
+    )
+    body = b"".join((head.encode(), image, f"\r\n--{BOUNDARY}--\r\n".encode()))
+    return build_post(host, path, f"multipart/form-data; boundary={BOUNDARY}", body)
 
 
 def build_post(host: str, path: str, kind: str, body: bytes, request_id: str | None = None) -> bytes:

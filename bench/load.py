@@ -4,8 +4,8 @@
     python -m bench.load --model yolov8n --rate 30 --seconds 60
 
 In the open loop requests are due at the moments of a Poisson process and latency counts from the *due* moment, so
-a server that stalls cannot hide it by slowing the generator down. Any answer but 200 makes the run an error.
-The last line of the output is one JSON document.
+a server that stalls cannot hide it by slowing the generator down. Every request has a picture of its own; any answer
+but 200 makes the run an error. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -18,13 +18,37 @@ import json
 import random
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvloop
 
+from bench.caches import read_hits
 from bench.client import Connection, build_request, connect
-from bench.pictures import distinct_jpegs
+from bench.pictures import Pictures
+from bench.processor import Stopwatch
 from bench.record import percentiles, record
+
+Requests = Callable[[int], bytes]
+"""The bytes of the request of a number; no two are alike."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """`clients` in a closed loop, or `rate` requests per second in an open one; seconds. `seed` of the arrivals,
+    `first` the number of the first request."""
+
+    clients: int = 16
+    rate: float | None = None
+    seconds: float = 20.0
+    warmup: float = 3.0
+    seed: int = 0
+    first: int = 0
+
+
+class FailedRunError(Exception):
+    """A request was not answered 200: no measurement."""
 
 
 @dataclass
@@ -33,14 +57,13 @@ class Tally:
 
     latencies: list[float] = field(default_factory=list)
     statuses: collections.Counter[str] = field(default_factory=collections.Counter)
-    batch_sizes: collections.Counter[str] = field(default_factory=collections.Counter)
-    stages: collections.defaultdict[str, list[float]] = field(
-        default_factory=lambda: collections.defaultdict(list)
-    )
+    batches: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    """Of each answer the size of its batch and its stages in seconds, as `Server-Timing` says."""
     counts_from: float = 0.0
     counts_until: float = float("inf")
     num_completed: int = 0
     """Answers between the two moments: the rate must not include the end, when clients stop one by one."""
+    num_bytes: int = 0
 
     async def send(self, connection: Connection, request: bytes, due: float) -> None:
         """Send, and count unless the warm-up still runs."""
@@ -51,79 +74,130 @@ class Tally:
             return
         self.statuses[str(reply.status)] += 1
         self.latencies.append(now - due)
-        for part in reply.headers.get("server-timing", "").split(","):
-            name, _, rest = part.strip().partition(";")
-            if name == "batch":
-                self.batch_sizes[rest.partition("=")[2].strip('"')] += 1
-            elif rest.startswith("dur="):
-                self.stages[name].append(float(rest[4:]))
+        self.num_bytes += len(request)
+        if timing := reply.headers.get("server-timing"):
+            self.batches.append(read_timing(timing))
+
+    @property
+    def stages(self) -> dict[str, list[float]]:
+        """Seconds by stage."""
+        stages: dict[str, list[float]] = collections.defaultdict(list)
+        for _, parts in self.batches:
+            for name, value in parts.items():
+                stages[name].append(value)
+        return stages
+
+    def figures(self, seconds: float) -> dict[str, Any]:
+        """Requests, rate, percentiles, statuses, and where the server says so batch sizes and stages."""
+        sizes = collections.Counter(str(size) for size, _ in self.batches)
+        return {
+            "requests": len(self.latencies),
+            "per_second": self.num_completed / seconds,
+            "latency_seconds": percentiles(self.latencies),
+            "statuses": dict(self.statuses),
+            "mean_request_bytes": self.num_bytes / len(self.latencies),
+            "batch_sizes": dict(sorted(sizes.items())),
+            "mean_stage_milliseconds": {
+                name: 1000 * sum(values) / len(values) for name, values in self.stages.items()
+            },
+        }
 
 
-async def closed_loop(url: str, requests: list[bytes], clients: int, until: float, tally: Tally) -> None:
+def read_timing(header: str) -> tuple[int, dict[str, float]]:
+    """The batch size (1 where it is not named) and the stages in seconds of a `Server-Timing` header."""
+    size, stages = 1, {}
+    for part in header.split(","):
+        name, _, rest = part.strip().partition(";")
+        if name == "batch":
+            size = int(rest.partition("=")[2].strip('"'))
+        elif rest.startswith("dur="):
+            stages[name] = float(rest[4:]) / 1000
+    return size, stages
+
+
+async def measure(url: str, requests: Requests, load: Load) -> Tally:
+    """Put `load` on the server at `url`. Raises ConnectionError when it goes away, FailedRunError for other
+    answers than 200."""
+    start = time.perf_counter()
+    until = start + load.warmup + load.seconds
+    tally = Tally(counts_from=start + load.warmup, counts_until=until)
+    numbered = map(requests, itertools.count(load.first))
+    if load.rate:
+        await open_loop(url, numbered, arrivals(load.rate, start, load.seed), until, tally)
+    else:
+        await closed_loop(url, numbered, load.clients, until, tally)
+    if not tally.statuses:
+        raise FailedRunError(f"nothing was asked after {load.warmup} s and answered")
+    if set(tally.statuses) != {"200"}:
+        raise FailedRunError(f"answers were {dict(tally.statuses)}, all must be 200")
+    return tally
+
+
+async def closed_loop(url: str, requests: Iterator[bytes], clients: int, until: float, tally: Tally) -> None:
     """`clients` connections, each asking again as soon as it has its answer."""
-    order = itertools.cycle(requests)
 
     async def client() -> None:
         connection = await connect(url)
         while (now := time.perf_counter()) < until:
-            await tally.send(connection, next(order), now)
+            await tally.send(connection, next(requests), now)
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
 
 
-async def open_loop(
-    url: str, requests: list[bytes], rate: float, until: float, tally: Tally, seed: int = 0
-) -> None:
-    """Poisson arrivals at `rate` per second, each on an idle connection, a new one where none is."""
+def arrivals(rate: float, start: float, seed: int) -> Iterator[float]:
+    """Moments of a Poisson process of `rate` per second from `start` on, without end."""
     generator = random.Random(seed)
-    order = itertools.cycle(requests)
+    due = start
+    while True:
+        yield due
+        due += generator.expovariate(rate)
+
+
+async def open_loop(
+    url: str, requests: Iterator[bytes], moments: Iterator[float], until: float, tally: Tally
+) -> None:
+    """A request at each of `moments` before `until`, on an idle connection, a new one where none is."""
     idle: list[Connection] = []
     running: set[asyncio.Task[None]] = set()
-    due = time.perf_counter()
 
     async def one(request: bytes, due: float) -> None:
         connection = idle.pop() if idle else await connect(url)
         await tally.send(connection, request, due)
         idle.append(connection)
 
-    while due < until:
+    for due in itertools.takewhile(lambda moment: moment < until, moments):
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
-        task = asyncio.create_task(one(next(order), due))
+        task = asyncio.create_task(one(next(requests), due))
         running.add(task)
         task.add_done_callback(running.discard)
-        due += generator.expovariate(rate)
     await asyncio.gather(*running)
     for connection in idle:
         connection.close()
 
 
-async def run(args: argparse.Namespace) -> dict[str, object]:
-    """One measurement. Raises ConnectionError when the server goes away."""
-    options = {"prompt": args.prompt} if args.prompt else {}
-    jpegs = distinct_jpegs(args.pictures)
-    requests = [build_request(args.url, args.model, jpeg, args.form, options) for jpeg in jpegs]
-    start = time.perf_counter()
-    until = start + args.warmup + args.seconds
-    tally = Tally(counts_from=start + args.warmup, counts_until=until)
-    cpu_before = time.process_time()
-    if args.rate:
-        await open_loop(args.url, requests, args.rate, until, tally)
-    else:
-        await closed_loop(args.url, requests, args.clients, until, tally)
+def engine_requests(
+    url: str, model: str, pictures: Pictures, form: str = "raw", prompt: str | None = None
+) -> Requests:
+    """Requests to the engine. `form` is ``raw`` or ``json``."""
+    options = {"prompt": prompt} if prompt else {}
+    return lambda number: build_request(url, model, pictures.jpeg(number), form, options)
+
+
+async def run(args: argparse.Namespace) -> dict[str, Any]:
+    """One measurement. Raises ConnectionError when the server goes away, FailedRunError."""
+    requests = engine_requests(args.url, args.model, Pictures(), args.form, args.prompt)
+    load = Load(args.clients, args.rate, args.seconds, args.warmup, first=args.first)
+    hits, stopwatch = read_hits(args.url), Stopwatch()
+    tally = await measure(args.url, requests, load)
     figures = {
-        "requests": len(tally.latencies),
-        "per_second": tally.num_completed / args.seconds,
-        "latency_seconds": percentiles(tally.latencies),
-        "statuses": dict(tally.statuses),
-        "batch_sizes": dict(sorted(tally.batch_sizes.items())),
-        "mean_stage_milliseconds": {name: sum(values) / len(values) for name, values in tally.stages.items()},
-        "generator_cpu_seconds": time.process_time() - cpu_before,
+        **tally.figures(load.seconds),
+        "cpu": stopwatch.read(),
+        "distinct_pixels": True,
+        "cache_hits": read_hits(args.url, hits),
     }
-    settings = {
-        k: getattr(args, k) for k in ("model", "clients", "rate", "seconds", "warmup", "form", "pictures")
-    }
+    settings = {k: getattr(args, k) for k in ("model", "clients", "rate", "seconds", "warmup", "form")}
     return record("load", settings, figures)
 
 
@@ -140,10 +214,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--warmup", type=float, default=3.0, help="seconds not counted")
     parser.add_argument("--form", choices=["raw", "json"], default="raw")
-    parser.add_argument("--pictures", type=int, default=256, help="how many distinct ones go round")
-    result = uvloop.run(run(parser.parse_args()))
-    print(json.dumps(result))
-    return 0 if set(result["statuses"]) == {"200"} else 1  # type: ignore[call-overload]
+    parser.add_argument("--first", type=int, default=0, help="number of the first picture")
+    try:
+        print(json.dumps(uvloop.run(run(parser.parse_args()))))
+    except FailedRunError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -13,10 +14,13 @@ from typing import Any
 
 _PACKAGES = (
     "torch",
+    "ultralytics",
     "ultralytics-opencv-headless",
+    "openvino",
     "transformers",
     "numpy",
     "pillow",
+    "simplejpeg",
     "starlette",
     "uvicorn",
 )
@@ -56,9 +60,11 @@ def record(bench: str, settings: Mapping[str, Any], figures: Mapping[str, Any]) 
     )
     return {
         "bench": bench,
+        "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip() or None,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "machine": machine(),
+        "load_average": list(os.getloadavg()),
         "settings": dict(settings),
         **figures,
     }

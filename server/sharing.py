@@ -39,7 +39,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from pool import DeadlineExceededError, QueueFullError
-from server.decode import decode_base64
+from server.base64_text import decode_base64
 from server.metrics import Metrics
 from server.response_cache import ContentKey, ResponseCache
 from server.results import Answered, Timings

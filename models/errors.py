@@ -47,6 +47,13 @@ class WeightsMismatchError(ModelError):
     permanent = True
 
 
+class RuntimeUnavailableError(ModelError):
+    """The settings ask for a runtime or precision that this device, or this model, does not have."""
+
+    code = "runtime_unavailable"
+    permanent = True
+
+
 class UnsafeLoadingError(ModelError):
     """The library would unpickle arbitrary code from the weights. Nothing is loaded."""
 

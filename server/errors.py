@@ -93,6 +93,12 @@ KINDS: Mapping[str, Kind] = {
     "unsupported_model": Kind(
         _BUSY, "The weights of {subject} are of a kind that is not served. The log says which.", 5.0
     ),
+    "runtime_unavailable": Kind(
+        _BUSY,
+        "The settings ask for a runtime or precision that {subject} cannot have on this machine. The log says why; "
+        "correct the settings.",
+        5.0,
+    ),
     "shutting_down": Kind(_BUSY, "The server is stopping.", 5.0),
     "deadline_exceeded": Kind(HTTPStatus.GATEWAY_TIMEOUT, "The answer was not ready in time."),
     "internal": Kind(
@@ -142,6 +148,7 @@ _FROM_LOADING = {
     "weights_invalid",
     "weights_mismatch",
     "unsupported_model",
+    "runtime_unavailable",
 }
 """Codes that a model may choose when it cannot load: an operator can do something about them."""
 

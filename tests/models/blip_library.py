@@ -19,6 +19,14 @@ def config(folder: Path, **more: Any) -> dict[str, Any]:
     return {**entry.to_config(), "max_batch_size": 4, "num_threads": 2, **more}
 
 
+RUNTIMES = ["torch", "openvino"]
+
+
+def runtime_config(runtime: str, converted: Path) -> dict[str, Any]:
+    """What `config` is given besides, for a runtime on the CPU in float32."""
+    return {"runtime": runtime, "precision": "fp32", "converted_dir": str(converted)}
+
+
 class Library:
     """transformers as its documentation says to use it: one image, one text or none."""
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.models.blip_folder import IMAGE_SIZE, MAX_TOKENS, save_blip
 from tests.models.blip_library import (
     RUNTIMES,
     Library,
+    Watch,
     answers,
     config,
     pictures,
@@ -24,7 +24,6 @@ from tests.models.blip_library import (
     row,
     runtime_config,
 )
-from tests.models.networks import Image
 
 PROMPTS = (
     "how many cats are there?",
@@ -160,28 +159,13 @@ def test_one_question_that_does_not_fit_fails_the_row_with_its_list(model: BlipM
     assert isinstance(answered.fragments[1], bytes)
 
 
-class Passes:
-    """Counts images and passes of a model's vision network."""
-
-    def __init__(self, model: BlipModel) -> None:
-        self.sizes: list[int] = []
-        runtime: Any = model._eye._runtime
-        self._see = runtime.see
-        runtime.see = self.see
-
-    def see(self, pixels: Sequence[Image]) -> list[Any]:
-        self.sizes.append(len(pixels))
-        seen: list[Any] = self._see(pixels)
-        return seen
-
-
 @pytest.fixture
 def remembering(folder: Path, runtime: dict[str, Any]) -> BlipModel:
     return load(config(folder, vision_cache_bytes=1 << 20, **runtime), "cpu", no_progress)
 
 
 def test_ten_questions_about_one_image_look_at_it_once(remembering: BlipModel) -> None:
-    passes, image = Passes(remembering), pictures()[0]
+    passes, image = Watch(remembering), pictures()[0]
     found = replies(remembering, [row(image, prompts=list(PROMPTS[:2]) * 5, image_key="a")])
     assert passes.sizes == [1]
     assert len(found[0]["answers"]) == 10 and found[0]["vision_cached"] is False
@@ -192,7 +176,7 @@ def test_ten_questions_about_one_image_look_at_it_once(remembering: BlipModel) -
 
 
 def test_equal_images_of_one_batch_are_looked_at_once_even_without_a_cache(model: BlipModel) -> None:
-    passes, (image, other, *_) = Passes(model), pictures()
+    passes, (image, other, *_) = Watch(model), pictures()
     found = replies(
         model, [row(each, "dog", image_key=key) for each, key in [(image, "a"), (other, "b"), (image, "a")]]
     )

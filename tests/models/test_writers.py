@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from tests.models.blip_folder import MAX_TOKENS, save_blip
 from tests.models.blip_library import (
     RUNTIMES,
     Library,
+    Watch,
     answers,
     config,
     pictures,
@@ -94,20 +94,9 @@ def test_a_list_of_prefixes_gets_the_captions_that_each_gets_alone(model: BlipMo
     ]
 
 
-def test_scores_of_a_row_do_not_depend_on_its_batch_mates(
-    model: BlipModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_of_a_row_do_not_depend_on_its_batch_mates(model: BlipModel) -> None:
     """Tokens could agree by luck: the numbers they are chosen by agree as well, step by step."""
-    steps: list[Any] = []
-    runtime: Any = model._eye._runtime
-    step = runtime.step
-
-    def noted(*given: Any) -> Any:
-        scores, past = step(*given)
-        steps.append(scores)
-        return scores, past
-
-    monkeypatch.setattr(runtime, "step", noted)
+    steps = Watch(model).scores
     pairs = list(zip(pictures(), PREFIXES, strict=True))
     model.infer([row(image, prefix) for image, prefix in pairs])
     together = [steps.pop(0) for _ in range(len(steps))]

@@ -17,7 +17,7 @@ from models.blip import BlipModel, load
 from models.errors import RuntimeUnavailableError, WeightsMismatchError
 from models.runtimes.wish import capabilities
 from tests.models.blip_folder import save_blip
-from tests.models.blip_library import answers, config, pictures, row, runtime_config
+from tests.models.blip_library import RUNTIMES, Library, answers, config, pictures, row, runtime_config
 
 HEAVY = {"torch", "transformers", "ultralytics", "torchvision"}
 
@@ -58,6 +58,7 @@ def said(model: BlipModel) -> list[Mapping[str, Any]]:
     return answers(model, [row(image, "dog", 6) for image in pictures()])
 
 
+@pytest.mark.timeout(300)  # the libraries are imported, a network converted, and a process started
 @pytest.mark.parametrize("architecture", ["BlipForQuestionAnswering", "BlipForConditionalGeneration"])
 def test_a_worker_that_finds_converted_networks_imports_neither_torch_nor_transformers(
     tmp_path: Path, architecture: str
@@ -147,3 +148,15 @@ def test_int8_weights_take_a_fraction_of_the_bytes_and_see_nearly_the_same(
     assert sizes[0] < 0.5 * sizes[-1]
     exact, rounded = (np.stack(model._eye._runtime.see(pictures())) for model in (whole, small))  # type: ignore[arg-type]
     assert 0 < np.abs(exact - rounded).mean() < 0.1 * np.abs(exact).mean()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_texts_may_be_wider_than_images(tmp_path: Path, runtime: str) -> None:
+    """As in the large captioner, the other way round."""
+    architecture = "BlipForConditionalGeneration"
+    folder = save_blip(tmp_path / "wide", architecture, hidden_size=48)
+    model = load(config(folder, **runtime_config(runtime, tmp_path / "kept")), "cpu", no_progress)
+    library, image = Library(folder, architecture), pictures()[0]
+    for num_beams in (1, 2):
+        (found,) = answers(model, [row(image, "a red", num_beams=num_beams)])
+        assert found["caption"] == library(image, "a red", max_new_tokens=8, num_beams=num_beams)

@@ -1,4 +1,4 @@
-"""BLIP as the pool's model: an image and prompts in, answers or captions out. In a worker, torch imported inside."""
+"""BLIP as the pool's model: an image and prompts in, answers or captions out. In a worker."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import numpy as np
 import orjson
 
 from models.answers import Answers, Progress, Row, WarmUpRow
-from models.blip_checkpoint import BlipCheckpoint, read_blip
+from models.blip_network import BlipNetwork, open_network
 from models.errors import InvalidParameterError
 from models.prompts import Asked
+from models.search import Search
 from models.spec import Spec
-from models.vision import Seen, VisionTower
+from models.vision import Eye, Seen
 from models.vision_cache import VisionCache
 from models.weights import resolve
-from models.writers import Answerer, Captioner, Search, Writer
+from models.writers import Answerer, Captioner, Writer
 
 
 class BlipModel:
     """A loaded BLIP. `infer` answers rows of uint8 RGB pixels, resized to the input bicubically."""
 
-    def __init__(self, spec: Spec, tower: VisionTower, writer: Writer, max_batch_size: int) -> None:
+    def __init__(self, spec: Spec, eye: Eye, writer: Writer, max_batch_size: int) -> None:
         self._spec = spec
-        self._tower = tower
+        self._eye = eye
         self._writer = writer
         self._max_batch_size = max_batch_size
 
@@ -70,29 +71,22 @@ class BlipModel:
 
     def _write(self, good: Sequence[tuple[Row, Asked]]) -> tuple[list[list[str]], list[Seen]]:
         """The texts of each row, and what was seen in its image."""
-        import torch
-
         searches = {Search(asked.max_new_tokens, asked.num_beams) for _, asked in good}
         if len(searches) != 1:
             raise ValueError("rows of one batch must agree in max_new_tokens and num_beams")
         search = searches.pop()
-        with torch.inference_mode():
-            seen = self._tower.look([row.pixels for row, _ in good], [asked.image_key for _, asked in good])
-            jobs = [
-                (image.embedding, prompt)
-                for (_, asked), image in zip(good, seen, strict=True)
-                for prompt in asked.prompts
-            ]
-            texts: list[str] = []
-            while chunk := jobs[len(texts) : len(texts) + self._max_batch_size]:
-                images = [image for image, _ in chunk]
-                # one image: keys and values of its patches are then computed once for all prompts
-                is_one = all(image is images[0] for image in images)
-                texts += self._writer.write(
-                    images[0][None] if is_one else torch.stack(images),
-                    [prompt for _, prompt in chunk],
-                    search,
-                )
+        seen = self._eye.look([row.pixels for row, _ in good], [asked.image_key for _, asked in good])
+        jobs = [
+            (image.embedding, prompt)
+            for (_, asked), image in zip(good, seen, strict=True)
+            for prompt in asked.prompts
+        ]
+        texts: list[str] = []
+        while chunk := jobs[len(texts) : len(texts) + self._max_batch_size]:
+            images = [image for image, _ in chunk]
+            if all(image is images[0] for image in images):
+                del images[1:]
+            texts += self._writer.write(images, [prompt for _, prompt in chunk], search)
         remaining = iter(texts)
         return [list(islice(remaining, len(asked.prompts))) for _, asked in good], seen
 
@@ -111,24 +105,19 @@ class BlipModel:
 def load(config: Mapping[str, Any], device: str, progress: Progress) -> BlipModel:
     """Load the folder of weights that `config` names on `device` ("cpu", "cuda:0") and run it once.
 
-    Keys besides those of models.weights.WeightsSource: `task` (what the operator says it is, None for what the folder
-    says), `max_batch_size` (default 1), `num_threads` (of torch on the CPU), `vision_cache_bytes` (of embeddings
-    that are kept, default 0). Raises WeightsUnavailableError, WeightsInvalidError, UnsupportedModelError.
+    Keys besides those of models.weights.WeightsSource and models.blip_network.open_network: `max_batch_size` (default
+    1), `vision_cache_bytes` (of embeddings that are kept, default 0). Raises WeightsUnavailableError,
+    WeightsInvalidError, UnsupportedModelError.
     """
     resolved = resolve(config, progress)
     progress({"stage": "load"})
-    if config.get("num_threads"):
-        import torch
-
-        torch.set_num_threads(config["num_threads"])
-    checkpoint = read_blip(resolved.path, config.get("task"))
-    network = checkpoint.network.to(device)
-    cache = VisionCache(int(config.get("vision_cache_bytes") or 0))
-    tower = VisionTower(network.vision_model, checkpoint.normalisation, cache)
-    writer = (Answerer if checkpoint.task == "vqa" else Captioner)(network, checkpoint.tokenizer)
+    network = open_network(config, resolved, device, progress)
+    eye = Eye(network.runtime, VisionCache(int(config.get("vision_cache_bytes") or 0)))
+    kind = Answerer if network.traits.task == "vqa" else Captioner
+    writer = kind(network.runtime, network.tokens, network.traits)
     max_batch_size = int(config.get("max_batch_size") or 1)
-    spec = _spec(config["model_id"], checkpoint, device, resolved.sha256)
-    model = BlipModel(spec, tower, writer, max_batch_size)
+    spec = _spec(config["model_id"], network, device, resolved.sha256)
+    model = BlipModel(spec, eye, writer, max_batch_size)
     progress({"stage": "warm_up"})
     pixels = np.zeros(model.slot_shape, dtype=np.uint8)
     for num_rows in sorted({1, max_batch_size}):
@@ -136,17 +125,18 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> BlipMode
     return model
 
 
-def _spec(model_id: str, checkpoint: BlipCheckpoint, device: str, sha256: str) -> Spec:
+def _spec(model_id: str, network: BlipNetwork, device: str, sha256: str) -> Spec:
+    side = network.traits.image_size
     return Spec(
         model_id=model_id,
         family="blip",
-        task=checkpoint.task,
+        task=network.traits.task,
         resize="square_bicubic",
-        input_height=checkpoint.image_size,
-        input_width=checkpoint.image_size,
+        input_height=side,
+        input_width=side,
         labels=(),
         device=device,
-        runtime="torch",
-        precision="fp32",
+        runtime=network.runtime.name,
+        precision=network.runtime.precision,
         weights_sha256=sha256,
     )

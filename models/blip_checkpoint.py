@@ -12,26 +12,40 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from models.blip_traits import BlipTraits
 from models.errors import UnsupportedModelError, WeightsInvalidError, WeightsMismatchError
 from models.normalisation import Normalisation
 from models.spec import Task
+from models.tokens import Tokens
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {"BlipForQuestionAnswering": "vqa", "BlipForConditionalGeneration": "caption"}
 )
 """What a network is for, by the name of its class in `config.json`."""
+_PLAIN: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty", "length_penalty"), (None, 1.0)),
+        **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size"), (None, 0)),
+        **dict.fromkeys(("min_length", "min_new_tokens"), (None, 0)),
+        **dict.fromkeys(("early_stopping", "remove_invalid_values", "renormalize_logits"), (None, False)),
+        **dict.fromkeys(
+            ("bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens"), (None,)
+        ),
+        **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "force_words_ids"), (None,)),
+        **dict.fromkeys(("constraints", "exponential_decay_length_penalty", "guidance_scale"), (None,)),
+    }
+)
+"""What `config.json` may say of how texts are searched, besides what requests say: nothing that changes a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlipCheckpoint:
-    """What a folder holds. `network` is float32 on the CPU in eval mode; `image_size` the side of its square input
-    in pixels."""
+    """What a folder holds. `network` is float32 on the CPU in eval mode."""
 
-    task: Task
     network: Any
-    tokenizer: Any
+    traits: BlipTraits
+    tokens: Tokens
     normalisation: Normalisation
-    image_size: int
 
 
 def read_blip(folder: Path, task: Task | None = None) -> BlipCheckpoint:
@@ -57,7 +71,12 @@ def read_blip(folder: Path, task: Task | None = None) -> BlipCheckpoint:
     image_size = int(network.config.vision_config.image_size)
     if normalisation.size != (image_size, image_size):
         raise UnsupportedModelError(f"{folder}: images of {normalisation.size}, a network for {image_size}")
-    return BlipCheckpoint(found, network.eval(), tokenizer, normalisation, image_size)
+    _require_plain_search(folder, network.text_decoder.generation_config)
+    cleans_up = bool(tokenizer.clean_up_tokenization_spaces)
+    traits = _traits(network.config, found, cleans_up)
+    return BlipCheckpoint(
+        network.eval(), traits, Tokens(tokenizer.backend_tokenizer, cleans_up), normalisation
+    )
 
 
 def _task(folder: Path, config: Mapping[str, Any]) -> Task:
@@ -66,6 +85,31 @@ def _task(folder: Path, config: Mapping[str, Any]) -> Task:
         if name in TASKS:
             return TASKS[name]
     raise UnsupportedModelError(f"{folder} holds {architectures}, served are {' and '.join(TASKS)}")
+
+
+def _require_plain_search(folder: Path, config: Any) -> None:
+    for name, plain in _PLAIN.items():
+        asked = getattr(config, name, None)
+        if asked not in plain:
+            raise UnsupportedModelError(
+                f"{folder} wants {name} to be {asked!r} when a text is searched, not served"
+            )
+
+
+def _traits(config: Any, task: Task, cleans_up: bool) -> BlipTraits:
+    text = config.text_config
+    return BlipTraits(
+        task=task,
+        image_size=int(config.vision_config.image_size),
+        first=int(text.bos_token_id),
+        last=int(text.sep_token_id),
+        padding=int(text.pad_token_id),
+        max_tokens=int(text.max_position_embeddings),
+        layers=int(text.num_hidden_layers),
+        heads=int(text.num_attention_heads),
+        head_width=int(text.hidden_size) // int(text.num_attention_heads),
+        cleans_up=cleans_up,
+    )
 
 
 def _read_network(folder: Path, task: Task) -> tuple[Any, Mapping[str, Any]]:

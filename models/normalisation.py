@@ -1,21 +1,18 @@
-"""From a slot's pixels to the floats that a BLIP network takes. In a worker; torch is imported inside."""
+"""What lies between a slot's pixels and the floats that a BLIP network takes. No torch."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from models.errors import WeightsInvalidError
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """What the folder's image processor does to pixels once they have the right size."""
+    """What the folder's image processor does to pixels once they have the right size (height, width): they are
+    multiplied by `scale`, and of each channel `mean` is subtracted before it is divided by `std`."""
 
     size: tuple[int, int]
     scale: float
@@ -41,12 +38,3 @@ class Normalisation:
         except (ValueError, KeyError, TypeError) as error:
             raise WeightsInvalidError(f"{path}: {error!r}") from error
         return cls(sides, scale, mean, std)
-
-    def apply(self, pixels: Any, device: torch.device) -> torch.Tensor:
-        """uint8 of (rows, height, width, 3) to float32 of (rows, 3, height, width) on `device`."""
-        import torch
-
-        batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).contiguous().float()
-        mean = torch.tensor(self.mean, device=device).view(3, 1, 1) / self.scale
-        std = torch.tensor(self.std, device=device).view(3, 1, 1) / self.scale
-        return (batch - mean) / std

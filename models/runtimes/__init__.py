@@ -12,6 +12,8 @@
     tensorrt_runtime.py   TensorRT, on one GPU: tensorrt_engine.py builds and keeps its engines
     gpu.py                which of the two, and in what precision
     network.py            all of it together: weights in, a runtime out
+    blip_runtime.py       what BLIP's runtimes have in common, blip_torch.py and blip_openvino.py
+    blip_functions.py     its networks as functions of tensors, which blip_conversion.py traces
 
 Post-processing is not here, so that it is the same code whatever executes the network.
 """

@@ -43,7 +43,7 @@ class Entry:
     """What one folder holds. `refusal` says why there is no network, and is empty where there is one."""
 
     folder: Path
-    traits: Traits
+    traits: Any
     refusal: str = ""
 
     @property
@@ -75,8 +75,10 @@ def _version(names: tuple[str, ...]) -> str:
 class Converted:
     """The folder of all entries. Nothing here raises because a disk is full or not ours to write to, except `add`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read_traits: Callable[[Any], Any] = Traits.from_json) -> None:
+        """`read_traits` is the inverse of the `to_json` of what `add` is given."""
         self._folder = folder
+        self._read_traits = read_traits
 
     def find(self, name: str) -> Entry | None:
         """The entry of this name, whole and unchanged, else None."""
@@ -85,13 +87,11 @@ class Converted:
             manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
             if any(_sha256(folder / file) != expected for file, expected in manifest["files"].items()):
                 return None
-            return Entry(folder, Traits.from_json(manifest["traits"]), manifest["refusal"])
+            return Entry(folder, self._read_traits(manifest["traits"]), manifest["refusal"])
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def add(
-        self, name: str, traits: Traits, write: Callable[[Path], None] | None, refusal: str = ""
-    ) -> Entry:
+    def add(self, name: str, traits: Any, write: Callable[[Path], None] | None, refusal: str = "") -> Entry:
         """A new entry, in the place of what may lie there; `write` puts its files into a folder.
 
         Raises OSError, and whatever `write` raises; then nothing has changed.

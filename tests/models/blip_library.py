@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import orjson
 
 from models.blip import BlipModel
 from models.catalogue import operator_entry
+from models.runtimes.blip_runtime import Floats
 from tests.models.blip_folder import IMAGE_SIZE
 from tests.models.networks import Image, PlainRow, photo, resized
 
@@ -17,6 +18,14 @@ from tests.models.networks import Image, PlainRow, photo, resized
 def config(folder: Path, **more: Any) -> dict[str, Any]:
     entry = operator_entry("tiny", folder, family="blip")
     return {**entry.to_config(), "max_batch_size": 4, "num_threads": 2, **more}
+
+
+RUNTIMES = ["torch", "openvino"]
+
+
+def runtime_config(runtime: str, converted: Path) -> dict[str, Any]:
+    """What `config` is given besides, for a runtime on the CPU in float32."""
+    return {"runtime": runtime, "precision": "fp32", "converted_dir": str(converted)}
 
 
 class Library:
@@ -61,3 +70,23 @@ def answers(model: BlipModel, rows: list[PlainRow]) -> list[Mapping[str, Any]]:
     found = replies(model, rows)
     assert all(each.pop("vision_cached") is False for each in found)
     return found
+
+
+class Watch:
+    """Of a model's runtime: how many images each pass of its eye took, and the scores of each of its decoder's steps."""
+
+    def __init__(self, model: BlipModel) -> None:
+        self.sizes: list[int] = []
+        self.scores: list[Floats] = []
+        runtime: Any = model._eye._runtime
+        self._see, self._step = runtime.see, runtime.step
+        runtime.see, runtime.step = self._note_see, self._note_step
+
+    def _note_see(self, pixels: Sequence[Image]) -> Any:
+        self.sizes.append(len(pixels))
+        return self._see(pixels)
+
+    def _note_step(self, *given: Any) -> Any:
+        scores, past = self._step(*given)
+        self.scores.append(scores)
+        return scores, past

@@ -13,7 +13,17 @@ from models.spec import Spec
 from models.weights import sha256_of
 from models.writers import DEFAULT_PROMPT
 from tests.models.blip_folder import IMAGE_SIZE, MAX_TOKENS, save_blip
-from tests.models.blip_library import Library, answers, config, pictures, replies, row
+from tests.models.blip_library import (
+    RUNTIMES,
+    Library,
+    Watch,
+    answers,
+    config,
+    pictures,
+    replies,
+    row,
+    runtime_config,
+)
 
 PROMPTS = (
     "how many cats are there?",
@@ -29,9 +39,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_blip(tmp_path_factory.mktemp("blip") / "tiny")
 
 
+@pytest.fixture(scope="module", params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return runtime_config(request.param, tmp_path_factory.getbasetemp() / "converted")
+
+
 @pytest.fixture(scope="module")
-def model(folder: Path) -> BlipModel:
-    return load(config(folder), "cpu", no_progress)
+def model(folder: Path, runtime: dict[str, Any]) -> BlipModel:
+    return load(config(folder, **runtime), "cpu", no_progress)
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +128,15 @@ def test_the_spec_comes_from_the_folder(model: BlipModel, folder: Path) -> None:
     spec = Spec.from_json(orjson.loads(orjson.dumps(model.spec)))
     assert model.slot_shape == spec.slot_shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
     assert (spec.family, spec.task, spec.resize, spec.labels) == ("blip", "vqa", "square_bicubic", ())
-    assert (spec.device, spec.runtime, spec.precision) == ("cpu", "torch", "fp32")
+    assert (spec.device, spec.precision) == ("cpu", "fp32")
     assert spec.weights_sha256 == sha256_of(folder / "model.safetensors")
 
 
-def test_stages_are_timed_and_reported(model: BlipModel, folder: Path) -> None:
+def test_stages_are_timed_and_reported(model: BlipModel, folder: Path, runtime: dict[str, Any]) -> None:
     timings = model.infer([row(pictures()[0], "dog")]).timings
     assert set(timings) == {"infer", "post"}
     stages: list[str] = []
-    load(config(folder, max_batch_size=1), "cpu", lambda step: stages.append(step["stage"]))
+    load(config(folder, max_batch_size=1, **runtime), "cpu", lambda step: stages.append(step["stage"]))
     assert stages == ["load", "warm_up"]
 
 
@@ -144,22 +159,13 @@ def test_one_question_that_does_not_fit_fails_the_row_with_its_list(model: BlipM
     assert isinstance(answered.fragments[1], bytes)
 
 
-class Passes:
-    """Counts images and forward calls of a model's vision network."""
-
-    def __init__(self, model: BlipModel) -> None:
-        self.sizes: list[int] = []
-        network: Any = model._tower._network
-        network.register_forward_hook(lambda module, args, output: self.sizes.append(len(output[0])))
-
-
 @pytest.fixture
-def remembering(folder: Path) -> BlipModel:
-    return load(config(folder, vision_cache_bytes=1 << 20), "cpu", no_progress)
+def remembering(folder: Path, runtime: dict[str, Any]) -> BlipModel:
+    return load(config(folder, vision_cache_bytes=1 << 20, **runtime), "cpu", no_progress)
 
 
 def test_ten_questions_about_one_image_look_at_it_once(remembering: BlipModel) -> None:
-    passes, image = Passes(remembering), pictures()[0]
+    passes, image = Watch(remembering), pictures()[0]
     found = replies(remembering, [row(image, prompts=list(PROMPTS[:2]) * 5, image_key="a")])
     assert passes.sizes == [1]
     assert len(found[0]["answers"]) == 10 and found[0]["vision_cached"] is False
@@ -170,7 +176,7 @@ def test_ten_questions_about_one_image_look_at_it_once(remembering: BlipModel) -
 
 
 def test_equal_images_of_one_batch_are_looked_at_once_even_without_a_cache(model: BlipModel) -> None:
-    passes, (image, other, *_) = Passes(model), pictures()
+    passes, (image, other, *_) = Watch(model), pictures()
     found = replies(
         model, [row(each, "dog", image_key=key) for each, key in [(image, "a"), (other, "b"), (image, "a")]]
     )

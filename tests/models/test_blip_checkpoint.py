@@ -104,8 +104,11 @@ def test_another_architecture_is_not_supported(
 
 def test_the_folder_tells_the_task(folder: Path, tmp_path: Path) -> None:
     captions = save_blip(tmp_path / "captions", "BlipForConditionalGeneration")
-    assert [read_blip(folder).task, read_blip(captions).task] == ["vqa", "caption"]
-    assert [read_blip(folder, "vqa").task, read_blip(captions, "caption").task] == ["vqa", "caption"]
+    assert [read_blip(each).traits.task for each in (folder, captions)] == ["vqa", "caption"]
+    assert [read_blip(folder, "vqa").traits.task, read_blip(captions, "caption").traits.task] == [
+        "vqa",
+        "caption",
+    ]
     for wrong, message in ((folder, "for vqa.*say caption"), (captions, "for caption.*say vqa")):
         task = "caption" if wrong is folder else "vqa"
         with pytest.raises(WeightsMismatchError, match=message) as caught:

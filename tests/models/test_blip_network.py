@@ -1,0 +1,162 @@
+"""Where BLIP's networks come from: converted once, then read. What they say is tested in test_blip.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.answers import no_progress
+from models.blip import BlipModel, load
+from models.errors import RuntimeUnavailableError, WeightsMismatchError
+from models.runtimes.wish import capabilities
+from tests.models.blip_folder import save_blip
+from tests.models.blip_library import RUNTIMES, Library, answers, config, pictures, row, runtime_config
+
+HEAVY = {"torch", "transformers", "ultralytics", "torchvision"}
+
+_LOAD = """
+import json, sys
+from models.answers import WarmUpRow, no_progress
+from models.blip import load
+import numpy as np
+model = load(json.loads(sys.argv[1]), "cpu", no_progress)
+pixels = np.full(model.slot_shape, 90, np.uint8)
+params = {"prompt": "dog", "max_new_tokens": 6, "num_beams": 2}
+(fragment,) = model.infer([WarmUpRow(pixels, params)]).fragments
+print(json.dumps({"reply": json.loads(fragment), "modules": sorted(sys.modules)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_blip(tmp_path_factory.mktemp("blip") / "vqa")
+
+
+@pytest.fixture(scope="module")
+def converted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where `folder`'s networks are already."""
+    kept = tmp_path_factory.mktemp("converted")
+    opened(folder, kept)
+    return kept
+
+
+def opened(folder: Path, kept: Path, **more: Any) -> tuple[BlipModel, list[str]]:
+    """A model, and the stages of its loading."""
+    stages: list[str] = []
+    asked = config(folder, **{**runtime_config("openvino", kept), **more})
+    return load(asked, "cpu", lambda step: stages.append(step["stage"])), stages
+
+
+def said(model: BlipModel) -> list[Mapping[str, Any]]:
+    return answers(model, [row(image, "dog", 6) for image in pictures()])
+
+
+@pytest.mark.timeout(300)  # the libraries are imported, a network converted, and a process started
+@pytest.mark.parametrize("architecture", ["BlipForQuestionAnswering", "BlipForConditionalGeneration"])
+def test_a_worker_that_finds_converted_networks_imports_neither_torch_nor_transformers(
+    tmp_path: Path, architecture: str
+) -> None:
+    folder, converted = save_blip(tmp_path / "tiny", architecture), tmp_path / "converted"
+    opened(folder, converted)
+    asked = config(folder, **runtime_config("openvino", converted))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _LOAD, json.dumps(asked)],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert not {name.partition(".")[0] for name in found["modules"]} & HEAVY
+    pixels = np.full((48, 48, 3), 90, np.uint8)
+    in_torch = load(config(folder), "cpu", no_progress)
+    expected = answers(in_torch, [row(pixels, "dog", 6, num_beams=2)])
+    assert [found["reply"]] == [{**expected[0], "vision_cached": False}]
+
+
+def test_networks_are_converted_once(folder: Path, converted: Path) -> None:
+    model, stages = opened(folder, converted)
+    assert stages == ["load", "warm_up"]
+    assert (model.spec["runtime"], model.spec["precision"]) == ("openvino", "fp32")
+
+
+def test_whatever_changes_the_network_converts_it_anew(folder: Path, converted: Path) -> None:
+    path = folder / "processor_config.json"
+    stored = path.read_text()
+    assert '"rescale_factor": 0.00392156862745098' in stored
+    path.write_text(stored.replace("0.00392156862745098", "0.0078"))
+    try:
+        changed, stages = opened(folder, converted)
+        assert "convert" in stages
+        assert said(changed) == said(load(config(folder), "cpu", no_progress))
+    finally:
+        path.write_text(stored)
+    assert "convert" not in opened(folder, converted)[1]
+
+
+def test_a_damaged_network_is_converted_anew(folder: Path, tmp_path: Path) -> None:
+    expected = said(opened(folder, tmp_path)[0])
+    (constants,) = tmp_path.glob("*/step.bin")
+    constants.write_bytes(constants.read_bytes()[:-100])
+    model, stages = opened(folder, tmp_path)
+    assert "convert" in stages and said(model) == expected
+    assert "convert" not in opened(folder, tmp_path)[1]
+
+
+@pytest.mark.parametrize("place", ["nowhere", "a file"])
+def test_networks_that_cannot_be_kept_are_converted_for_the_worker_alone(
+    folder: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").touch()
+    kept = {"nowhere": None, "a file": str(tmp_path / "file" / "below")}[place]
+    model, stages = opened(folder, tmp_path, converted_dir=kept)
+    assert "convert" in stages
+    assert said(model) == said(load(config(folder), "cpu", no_progress))
+
+
+def test_a_task_that_the_folder_is_not_for_is_refused_though_it_is_converted(
+    folder: Path, converted: Path
+) -> None:
+    with pytest.raises(WeightsMismatchError):
+        opened(folder, converted, task="caption")
+
+
+def test_the_fastest_precision_that_the_processor_has_is_chosen(folder: Path, converted: Path) -> None:
+    model, _ = opened(folder, converted, runtime="auto", precision="auto")
+    expected = "bf16" if "BF16" in capabilities() else "fp32"
+    assert (model.spec["runtime"], model.spec["precision"]) == ("openvino", expected)
+
+
+@pytest.mark.parametrize("asked", [{"runtime": "tensorrt"}, {"runtime": "torch", "precision": "int8"}])
+def test_what_a_processor_cannot_have_is_refused(folder: Path, tmp_path: Path, asked: dict[str, str]) -> None:
+    with pytest.raises(RuntimeUnavailableError):
+        opened(folder, tmp_path, **asked)
+
+
+def test_int8_weights_take_a_fraction_of_the_bytes_and_see_nearly_the_same(
+    folder: Path, converted: Path
+) -> None:
+    whole, _ = opened(folder, converted)
+    small, _ = opened(folder, converted, precision="int8")
+    assert small.spec["precision"] == "int8"
+    sizes = sorted(path.stat().st_size for path in converted.glob("*/step.bin"))
+    assert sizes[0] < 0.5 * sizes[-1]
+    exact, rounded = (np.stack(model._eye._runtime.see(pictures())) for model in (whole, small))  # type: ignore[arg-type]
+    assert 0 < np.abs(exact - rounded).mean() < 0.1 * np.abs(exact).mean()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_texts_may_be_wider_than_images(tmp_path: Path, runtime: str) -> None:
+    """As in the large captioner, the other way round."""
+    architecture = "BlipForConditionalGeneration"
+    folder = save_blip(tmp_path / "wide", architecture, hidden_size=48)
+    model = load(config(folder, **runtime_config(runtime, tmp_path / "kept")), "cpu", no_progress)
+    library, image = Library(folder, architecture), pictures()[0]
+    for num_beams in (1, 2):
+        (found,) = answers(model, [row(image, "a red", num_beams=num_beams)])
+        assert found["caption"] == library(image, "a red", max_new_tokens=8, num_beams=num_beams)

@@ -21,7 +21,7 @@ from server.table import Known
 
 OWN_DESCRIPTORS = 128
 """Of the server itself: libraries, the log, sockets and pidfds of workers."""
-_MORE = "smaller max_batch_size, replicas = 1, fewer models in load_at_start, or more memory for the container (mem_limit)"
+_MORE = "smaller max_batch_size, replicas = 1, fewer models in load_at_start, or a larger mem_limit of the container"
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,11 @@ def release_address(library: Path | None = None) -> str:
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.FunctionDef) and node.name == "attempt_download_asset":
             names = [argument.arg for argument in node.args.args][-len(node.args.defaults) :]
-            values = [each.value if isinstance(each, ast.Constant) else None for each in node.args.defaults]
+            values = [
+                str(each.value) if isinstance(each, ast.Constant) else "" for each in node.args.defaults
+            ]
             defaults = dict(zip(names, values, strict=True))
-            return f"https://github.com/{defaults.get('repo')}/releases/download/{defaults.get('release')}"
+            return f"https://github.com/{defaults.get('repo', '')}/releases/download/{defaults.get('release', '')}"
     return RELEASE
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from pathlib import Path
 
 from server.doctor.finding import Finding, ok, problem
-from server.serving import listen
+from server.listener import listen
 from server.settings import Settings
 
 PROC = Path("/proc")
@@ -61,7 +60,7 @@ def _owner(port: int, proc: Path) -> str:
     sockets = {f"socket:[{inode}]" for inode in _inodes(port, proc)}
     for folder in proc.glob("[0-9]*"):
         try:
-            if any(os.readlink(link) in sockets for link in (folder / "fd").iterdir()):
+            if any(str(link.readlink()) in sockets for link in (folder / "fd").iterdir()):
                 command = (
                     (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 )

@@ -58,7 +58,7 @@ def _count(number: int, what: str) -> str:
 
 
 def print_report(report: Report) -> None:
-    """On a terminal with colours and wrapped, elsewhere as plain lines. Raises BrokenPipeError where nobody reads on."""
+    """On a terminal with colours and wrapped, elsewhere plain. Raises BrokenPipeError where nobody reads on."""
     if sys.stdout.isatty():
         _print_coloured(report)
     else:

@@ -31,18 +31,17 @@ class Folder:
 
 
 def read_folder(path: Path) -> Folder:
-    """Look, and where it exists write a file without a name. Raises OSError if nothing of the path can be seen."""
+    """Look, and write a file without a name there or in the nearest folder above. Raises OSError if nothing of the
+    path can be seen."""
     path = path.expanduser().absolute()
     nearest = next(each for each in (path, *path.parents) if each.exists())
     free = shutil.disk_usage(nearest).free
-    if nearest != path:
-        return Folder(path, False, nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK), free)
     try:
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=nearest):  # permissions alone say nothing of read-only file systems
             pass
     except OSError:
-        return Folder(path, True, False, free)
-    return Folder(path, True, True, free)
+        return Folder(path, nearest == path, False, free)
+    return Folder(path, nearest == path, True, free)
 
 
 def check_cache(folder: Folder, what: str, variable: str, need: Status) -> Finding:

@@ -14,9 +14,15 @@ H200 = Gpu("NVIDIA H200", "GPU-1", (9, 0), 139 * GIB, 138 * GIB)
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120")
 DRIVER = Driver("580.65.06", (13, 0), (H200,))
 TORCH = Torch("2.15.0+cu130", 1, (H200,), ARCHITECTURES)
-GOOD = GpuFacts("auto", None, DRIVER, TORCH, Wheel("2.15.0+cu130", (13, 0)), ("0000:01:00.0",), {"/dev/nvidia0": True})
+GOOD = GpuFacts(
+    "auto", None, DRIVER, TORCH, Wheel("2.15.0+cu130", (13, 0)), ("0000:01:00.0",), {"/dev/nvidia0": True}
+)
 NO_GPU = GpuFacts(
-    "auto", None, Driver(error="LibraryNotFound", text="NVML Shared Library Not Found"), Torch("2.15.0+cu130", 0), GOOD.wheel
+    "auto",
+    None,
+    Driver(error="LibraryNotFound", text="NVML Shared Library Not Found"),
+    Torch("2.15.0+cu130", 0),
+    GOOD.wheel,
 )
 
 

@@ -53,7 +53,9 @@ def test_a_build_without_cuda_on_a_gpu_machine_is_a_problem() -> None:
     ("NoPermission", "/dev/nvidia*"), ("LibRmVersionMismatch", "restart"), ("Late", "dmesg"), ("Crashed", "nvidia-smi"),
     ("SomethingNew", "nvidia-smi"),
 ])  # fmt: skip
-def test_a_gpu_whose_driver_does_not_answer_is_named_with_the_remedy_for_that_error(error: str, remedy: str) -> None:
+def test_a_gpu_whose_driver_does_not_answer_is_named_with_the_remedy_for_that_error(
+    error: str, remedy: str
+) -> None:
     facts = replace(with_driver(error=error, text="its words", gpus=()))
     found = named(check_driver(facts), "driver")
     assert found.status == "warning" and "models run on the CPU" in found.text  # auto falls back
@@ -67,5 +69,7 @@ def test_a_driver_without_any_gpu_is_as_no_gpu() -> None:
 
 
 def test_nodes_that_may_not_be_opened_are_a_problem() -> None:
-    found = named(check_driver(replace(GOOD, nodes={"/dev/nvidia0": False, "/dev/nvidiactl": True})), "device_nodes")
+    found = named(
+        check_driver(replace(GOOD, nodes={"/dev/nvidia0": False, "/dev/nvidiactl": True})), "device_nodes"
+    )
     assert found.status == "problem" and "/dev/nvidia0" in found.text and "nvidiactl" not in found.text

@@ -5,7 +5,17 @@ from dataclasses import replace
 import pytest
 
 from server.doctor.gpu import check_gpus, supports
-from tests.server.doctor.facts import ARCHITECTURES, GIB, GOOD, H200, NO_GPU, named, statuses, with_driver, with_torch
+from tests.server.doctor.facts import (
+    ARCHITECTURES,
+    GIB,
+    GOOD,
+    H200,
+    NO_GPU,
+    named,
+    statuses,
+    with_driver,
+    with_torch,
+)
 
 
 def test_a_gpu_that_computes_is_ok_with_its_name_and_memory() -> None:
@@ -21,7 +31,9 @@ def test_without_a_gpu_only_torch_and_the_driver_are_spoken_of() -> None:
 
 
 def test_nothing_of_a_gpu_matters_when_the_cpu_was_chosen() -> None:
-    broken = with_torch(with_driver(replace(GOOD, wanted="cpu"), error="Late", text="hangs"), num_gpus=0, gpus=())
+    broken = with_torch(
+        with_driver(replace(GOOD, wanted="cpu"), error="Late", text="hangs"), num_gpus=0, gpus=()
+    )
     assert statuses(check_gpus(broken)) == {"torch": "ok", "device": "ok"}
 
 
@@ -45,7 +57,9 @@ def test_torch_that_cannot_be_imported_or_hangs_is_a_problem_whatever_the_gpu() 
 
 
 def test_a_gpu_that_torch_does_not_see_is_a_problem_with_torchs_own_words() -> None:
-    found = named(check_gpus(with_torch(num_gpus=0, gpus=(), warnings=("CUDA initialization: unknown error",))), "seen")
+    found = named(
+        check_gpus(with_torch(num_gpus=0, gpus=(), warnings=("CUDA initialization: unknown error",))), "seen"
+    )
     assert found.status == "problem" and "unknown error" in found.text
     two = with_driver(gpus=(H200, replace(H200, uuid="GPU-2")))
     assert named(check_gpus(two), "seen").status == "warning"  # torch sees one of them
@@ -62,7 +76,9 @@ def test_hidden_gpus_are_a_warning_and_a_problem_if_one_was_asked_for() -> None:
 
 
 def test_a_gpu_that_the_build_has_no_kernels_for_is_a_problem() -> None:
-    found = named(check_gpus(with_torch(gpus=(replace(H200, name="Tesla P100", capability=(6, 0)),))), "architecture")
+    found = named(
+        check_gpus(with_torch(gpus=(replace(H200, name="Tesla P100", capability=(6, 0)),))), "architecture"
+    )
     assert found.status == "problem" and "Tesla P100" in found.text and "sm_75" in found.text
 
 

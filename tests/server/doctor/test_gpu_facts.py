@@ -10,7 +10,11 @@ from server.doctor.probe import Answer
 
 
 def test_a_driver_is_read_from_its_answer_or_its_silence() -> None:
-    said = {"driver": "580.1", "cuda": 13020, "gpus": [{"name": "H200", "capability": [9, 0], "total": 5, "free": 4}]}
+    said = {
+        "driver": "580.1",
+        "cuda": 13020,
+        "gpus": [{"name": "H200", "capability": [9, 0], "total": 5, "free": 4}],
+    }
     driver = Driver.read(Answer(said))
     assert (driver.version, driver.cuda, driver.error) == ("580.1", (13, 2), "")
     assert driver.gpus == (Gpu("H200", "", (9, 0), 5, 4),)
@@ -20,14 +24,22 @@ def test_a_driver_is_read_from_its_answer_or_its_silence() -> None:
 
 
 def test_torch_is_read_as_far_as_it_came() -> None:
-    torch = Torch.read(Answer({"version": "2.15", "stage": "asking CUDA"}, "killed by SIGSEGV while asking CUDA"))
+    torch = Torch.read(
+        Answer({"version": "2.15", "stage": "asking CUDA"}, "killed by SIGSEGV while asking CUDA")
+    )
     assert (torch.version, torch.num_gpus, torch.gpus, torch.stage) == ("2.15", None, (), "asking CUDA")
     torch = Torch.read(Answer({"num_gpus": 1, "gpus": [{"failure": "boom"}], "architectures": ["sm_90"]}))
-    assert torch.gpus[0].failure == "boom" and torch.gpus[0].name == "GPU" and torch.architectures == ("sm_90",)
+    assert (
+        torch.gpus[0].failure == "boom" and torch.gpus[0].name == "GPU" and torch.architectures == ("sm_90",)
+    )
 
 
 def test_gpus_are_found_on_the_bus_without_a_driver(tmp_path: Path) -> None:
-    for name, vendor, kind in (("01:00.0", "0x10de", "0x030200"), ("01:00.1", "0x10de", "0x040300"), ("02:00.0", "0x8086", "0x030000")):
+    for name, vendor, kind in (
+        ("01:00.0", "0x10de", "0x030200"),
+        ("01:00.1", "0x10de", "0x040300"),
+        ("02:00.0", "0x8086", "0x030000"),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "vendor").write_text(vendor + "\n")
         (tmp_path / name / "class").write_text(kind + "\n")

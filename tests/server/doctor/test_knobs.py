@@ -10,7 +10,11 @@ def test_no_knob_is_one_quiet_line() -> None:
 
 def test_a_knob_that_costs_speed_is_a_warning_with_its_cost() -> None:
     (found,) = check_knobs({"CUDA_LAUNCH_BLOCKING": "1"})
-    assert found.status == "warning" and "waited for" in found.text and found.remedy.startswith("`unset CUDA_LAUNCH_BLOCKING`")
+    assert (
+        found.status == "warning"
+        and "waited for" in found.text
+        and found.remedy.startswith("`unset CUDA_LAUNCH_BLOCKING`")
+    )
 
 
 def test_knobs_that_cost_nothing_are_told() -> None:

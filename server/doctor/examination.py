@@ -30,6 +30,7 @@ from server.table import Known
 MAX_DECODE_THREADS = 8
 """What `auto` takes at most."""
 NETWORK_LIMIT = 20.0
+NO_DEVICE = "none: the device that was asked for is not there"
 
 
 def examine(
@@ -52,7 +53,8 @@ def examine(
         each for name, model in wanted.items() for each in check_stored(model, stored[name], settings.offline)
     ]
     driver = Driver.read(probes.driver.answer())
-    pools = _pools(settings, known, len(driver.gpus))
+    devices = _devices(settings, len(driver.gpus))
+    pools = _pools(settings, known, devices or ("cpu",))
     quick = {
         "Memory and limits": check_room(settings, pools),
         "Folders": check_folders(settings, variables, sources),
@@ -75,17 +77,23 @@ def examine(
         "Versions": check_versions(),
         "GPU": check_gpus(facts) + check_knobs(variables),
         "CPU": [*processor, check_openvino(probes.openvino.answer())],
-        "Plan": check_plan(settings, pools),
+        "Plan": check_plan(settings, pools) if devices else [ok("plan", NO_DEVICE)],
     }
     return [Section(title, findings) for title, findings in {**first, **quick}.items()]
 
 
-def _pools(settings: Settings, known: Mapping[str, Known], num_gpus: int) -> dict[str, tuple[Known, Pool]]:
-    """The pools of the models that load at start, made as the server makes them, and never started."""
+def _devices(settings: Settings, num_gpus: int) -> tuple[str, ...] | None:
+    """Where models go; None if the operator asked for what is not there, which is said among the GPUs."""
     try:
-        devices = pick_devices(settings.device, settings.cuda_visible_devices, num_gpus)
-    except NoSuchDeviceError:  # said among the GPUs
-        devices = ("cpu",)
+        return pick_devices(settings.device, settings.cuda_visible_devices, num_gpus)
+    except NoSuchDeviceError:
+        return None
+
+
+def _pools(
+    settings: Settings, known: Mapping[str, Known], devices: tuple[str, ...]
+) -> dict[str, tuple[Known, Pool]]:
+    """The pools of the models that load at start, made as the server makes them, and never started."""
     num_threads = MAX_DECODE_THREADS if settings.decode_threads == "auto" else settings.decode_threads
     launching = Launching(settings, num_threads, devices)
     at_start = {name: model for name, model in known.items() if model.loads_at_start}

@@ -100,10 +100,8 @@ def check_openvino(answer: Answer) -> Finding:
             f"OpenVINO cannot be used: {answer.failure}",
             "install the locked versions again: make clean install",
         )
-    devices = answer.facts.get("devices", {})
+    devices, version = answer.facts.get("devices", {}), str(answer.facts.get("version")).partition("-")[0]
     if "CPU" not in devices:
-        return warning(
-            "openvino", f"OpenVINO {answer.facts.get('version')} sees no CPU", "make clean install"
-        )
+        return warning("openvino", f"OpenVINO {version} sees no CPU", "make clean install")
     able = ", ".join(devices["CPU"]["capabilities"])
-    return ok("openvino", f"OpenVINO {answer.facts.get('version')} on the CPU: {able}")
+    return ok("openvino", f"OpenVINO {version} on the CPU: {able}")

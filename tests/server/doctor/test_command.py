@@ -117,6 +117,16 @@ def test_a_home_that_cannot_be_written_to_is_told_and_survived(
     assert any(each["name"] == "temporary" and each["status"] == "warning" for each in found["Folders"])
 
 
+def test_a_gpu_that_was_asked_for_and_is_not_there_fails_the_command(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = run(environment, "--json", "--device", "cuda:99", cwd=tmp_path)
+    assert done.returncode == 1
+    found = findings(done)
+    assert any(each["status"] == "problem" and "cuda:99" in each["text"] for each in found["GPU"])
+    assert "not there" in found["Plan"][0]["text"]
+
+
 def test_wrong_settings_are_problems_in_the_same_form(environment: dict[str, str], tmp_path: Path) -> None:
     done = run(environment | {"ENGINE_DEVICE": "gpu"}, "--json", cwd=tmp_path)
     assert done.returncode == 1

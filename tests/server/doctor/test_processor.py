@@ -44,7 +44,10 @@ def test_flags_and_quota_are_read_from_the_kernel(tmp_path: Path) -> None:
 
 
 def test_openvino_is_told_with_its_precisions_and_missed_with_a_warning() -> None:
-    facts = {"version": "2026.4", "devices": {"CPU": {"name": "Xeon", "capabilities": ["FP32", "BF16"]}}}
+    facts = {
+        "version": "2026.4-22982-abc",
+        "devices": {"CPU": {"name": "Xeon", "capabilities": ["FP32", "BF16"]}},
+    }
     assert check_openvino(Answer(facts)).text == "OpenVINO 2026.4 on the CPU: FP32, BF16"
     assert check_openvino(Answer({}, "ImportError: no")).status == "warning"
     assert check_openvino(Answer({"version": "1", "devices": {}})).status == "warning"

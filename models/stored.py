@@ -12,17 +12,18 @@ from models.weights import PACKAGE, WeightsSource
 
 def stored_bytes(config: Mapping[str, Any]) -> int | None:
     """Bytes of the weights that a factory's config names, None if they are not (wholly) here."""
-    source = WeightsSource.from_config(config)
-    path = _place(source)
+    path = place(config)
     if path is None:
         return None
     try:
-        return sum(file.stat().st_size for file in _files(path))
+        return sum(file.stat().st_size for file in files(path))
     except OSError:  # not there, or not readable: for a list both are the same
         return None
 
 
-def _place(source: WeightsSource) -> Path | None:
+def place(config: Mapping[str, Any]) -> Path | None:
+    """The file or folder where the weights are or will be; None for a repository that is not (wholly) in the cache."""
+    source = WeightsSource.from_config(config)
     match source.source:
         case "hub":
             return hub.cached(hub.Repository(source.weights, source.revision, source.cache_dir))
@@ -34,6 +35,6 @@ def _place(source: WeightsSource) -> Path | None:
             return Path(source.weights).expanduser()
 
 
-def _files(path: Path) -> list[Path]:
-    """The file itself, or those of a folder; the hub's cache has links to them."""
+def files(path: Path) -> list[Path]:
+    """The file itself, or those of a folder; the hub's cache has links to them. Raises OSError."""
     return [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]

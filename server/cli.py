@@ -32,9 +32,14 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     from server.settings_load import SettingsError, load_settings
 
-    given = {name: value for name, value in vars(options).items() if name not in ("command", "names")}
+    own = ("command", "names", "as_json")
+    given = {name: value for name, value in vars(options).items() if name not in own and value is not None}
+    if options.command == "doctor":
+        from server.doctor.command import doctor
+
+        return doctor(given, as_json=options.as_json)
     try:
-        settings = load_settings({name: value for name, value in given.items() if value is not None})
+        settings = load_settings(given)
     except SettingsError as error:
         for line in error.lines:
             print(f"inference-engine: {line}", file=sys.stderr)
@@ -63,13 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="start the server", allow_abbrev=False)
+    doctor = commands.add_parser(
+        "doctor", help="look for what is wrong; with the options of serve", allow_abbrev=False
+    )
+    doctor.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document")
     for name, field in Settings.model_fields.items():
         is_switch = field.annotation is bool
         text = (field.description or "").replace("%", "%%").replace("`", "")
-        if is_switch:
-            serve.add_argument(flag(name), action=argparse.BooleanOptionalAction, help=text)
-        else:
-            serve.add_argument(flag(name), dest=name, metavar="VALUE", help=text)
+        for command in (serve, doctor):
+            if is_switch:
+                command.add_argument(flag(name), action=argparse.BooleanOptionalAction, help=text)
+            else:
+                command.add_argument(flag(name), dest=name, metavar="VALUE", help=text)
     pull = commands.add_parser("pull", help="download the weights of models", allow_abbrev=False)
     pull.add_argument("names", nargs="+", metavar="MODEL")
     models = commands.add_parser("models", help="list the models that can be served", allow_abbrev=False)

@@ -26,10 +26,12 @@ GPU_DEPTH = 2
 class Launching:
     """Makes pools. One forkserver for each set of imports, started when the first model that wants it is."""
 
-    def __init__(self, settings: Settings, num_decode_threads: int) -> None:
-        """Raises NoSuchDeviceError."""
+    def __init__(
+        self, settings: Settings, num_decode_threads: int, devices: tuple[str, ...] | None = None
+    ) -> None:
+        """`devices` None: those that the settings mean on this machine. Raises NoSuchDeviceError."""
         self._settings = settings
-        self._devices = pick_devices(settings.device, settings.cuda_visible_devices)
+        self._devices = devices or pick_devices(settings.device, settings.cuda_visible_devices)
         self._environment = worker_environment(settings)
         self._num_decode_threads = num_decode_threads
         self._launchers: dict[tuple[str, ...], Launcher] = {}

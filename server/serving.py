@@ -17,11 +17,11 @@ from server.connection import Connection
 from server.devices import NoSuchDeviceError
 from server.engine import Engine
 from server.leaving import Leaving
+from server.listener import listen
 from server.log import configure_log
 from server.settings import Settings
 from server.settings_load import SettingsError
 
-BACKLOG = 2048
 KEEP_ALIVE_TIMEOUT = 75
 """Whole seconds, longer than the minute for which proxies usually keep idle connections: who closes second never
 sends a request into a connection that is gone."""
@@ -69,22 +69,6 @@ def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
     return server.exit_code
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket of whatever family `host` is of. Raises OSError."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def base_url(listener: socket.socket) -> str:

@@ -37,6 +37,11 @@ def load_settings(command_line: Mapping[str, Any] | None = None) -> Settings:
         raise SettingsError([f"{_config_name(given)} cannot be read: {error}"]) from None
 
 
+def environment() -> dict[str, str]:
+    """A copy of this process's variables, for `doctor`, which looks at those of others as well."""
+    return dict(os.environ)
+
+
 def web_concurrency() -> int:
     """How many worker processes uvicorn or gunicorn was told to run by their own variable; 1 without it."""
     text = os.environ.get("WEB_CONCURRENCY", "")
@@ -72,7 +77,7 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
         if problem["type"] == "extra_forbidden":
             known = _known_names(path)
             message = f"unknown setting{_suggest(path.rpartition('.')[2], known)}"
-        where = f"{path} = {problem['input']!r:.200} ({_source(path, given)})" if path else "settings"
+        where = f"{path} = {problem['input']!r:.200} ({source_of(path, given)})" if path else "settings"
         reasons.setdefault(where, []).append(message)
     return [f"{where}: {' or '.join(messages)}" for where, messages in reasons.items()]
 
@@ -97,7 +102,8 @@ def _suggest(name: str, known: set[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
 
 
-def _source(path: str, given: Mapping[str, Any]) -> str:
+def source_of(path: str, given: Mapping[str, Any]) -> str:
+    """Where the value of a field (``port``, ``models.NAME.imgsz``) came from; `given` is the command line's."""
     name = path.split(".")[0]
     if name in given:
         return f"command line --{name.replace('_', '-')}"

@@ -18,7 +18,7 @@ from server.app import create_app
 from server.connection import Connection
 from server.engine import Engine
 from server.fetch import Fetcher
-from server.serving import listen
+from server.listener import listen
 from server.settings import Settings
 from server.table import Known
 

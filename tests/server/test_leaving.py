@@ -14,7 +14,7 @@ import uvicorn
 import uvloop
 
 from server.leaving import Leaving
-from server.serving import listen
+from server.listener import listen
 from tests.server.conftest import until
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server.serving import base_url, listen, welcome
+from server.listener import listen
+from server.serving import base_url, welcome
 
 
 @pytest.mark.parametrize(

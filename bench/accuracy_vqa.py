@@ -3,8 +3,8 @@
     python -m bench.accuracy_vqa                            # writes models/accuracy.json, which `auto` reads
     python -m bench.accuracy_vqa --only "openvino int8"     # one row anew
 
-The model is `shapes-vqa`, the scenes are those of its card, the questions of the same kinds, captions left out. An answer
-counts if it is right letter by letter. The last line of the output is one JSON document.
+The model is `shapes-vqa`, the scenes are those of its card, the questions of the same kinds, captions left out. An
+answer counts if it is right letter by letter. The last line of the output is one JSON document.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from models.probes.saying import say
 def main() -> None:
     """Say it."""
     say(stage="importing openvino")
-    import openvino  # type: ignore[import-untyped]
+    import openvino
 
     say(version=openvino.__version__, stage="asking OpenVINO for its devices")
     core = openvino.Core()

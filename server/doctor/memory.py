@@ -12,7 +12,7 @@ from pool import Pool
 from pool.memory import CGROUP, MEMINFO, available_memory, memory_limit, num_oom_kills
 from server.doctor.finding import Finding, ok, problem, warning
 from server.doctor.sizes import readable
-from server.estimate import FORKSERVER_BYTES
+from server.estimate import forkserver_size
 from server.footprint import footprint
 from server.launch import weights_path
 from server.room import Room, Surroundings, default_budget
@@ -60,11 +60,18 @@ def read_memory(
 
 def needed_memory(settings: Settings, pools: Mapping[str, tuple[Known, Pool]]) -> int:
     """Bytes that the server is reckoned to take with these models, as it reckons itself before it loads them."""
-    around = Surroundings(dict, lambda known: weights_path(settings, known.entry), settings.max_batch_size)
+
+    def preload(known: Known) -> tuple[str, ...]:
+        entry, device = known.entry, pools[known.entry.model_id][1].replicas[0].placement.device
+        return entry.preload(entry.runtime or settings.runtime, device)
+
+    around = Surroundings(
+        dict, preload, lambda known: weights_path(settings, known.entry), settings.max_batch_size
+    )
     room = Room(settings.memory_budget or default_budget(), around)
     models = sum(room.need(known, pool).total(pool) for known, pool in pools.values())
-    families = {known.entry.family for known, _ in pools.values()}
-    return footprint(os.getpid()).fair + sum(FORKSERVER_BYTES[family] for family in families) + models
+    forkservers = {preload(known) for known, _ in pools.values()}
+    return footprint(os.getpid()).fair + sum(map(forkserver_size, forkservers)) + models
 
 
 def check_memory(facts: MemoryFacts) -> list[Finding]:

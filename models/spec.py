@@ -7,7 +7,7 @@ the front reads it to know how to resize an image and which request options make
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Family = Literal["yolo", "blip"]
@@ -45,6 +45,8 @@ class Spec:
     weights_sha256: str
     runtime_reason: str = ""
     """Why this runtime and precision, where the settings left it to the engine or could not be followed."""
+    layouts: Mapping[str, float] = field(default_factory=dict)
+    """Images per second of all cores together, by the threads of each replica; empty where it was not measured."""
 
     @property
     def slot_shape(self) -> tuple[int, int, int]:

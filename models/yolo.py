@@ -13,7 +13,8 @@ from models.batch_sizes import batch_sizes, best_batch_size
 from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import InvalidParameterError
 from models.heads import PostProcessor, post_processor
-from models.runtimes.network import Opened, Place, Source, open_network
+from models.runtimes.network import Opened, Source, open_network
+from models.runtimes.place import Place
 from models.runtimes.runtime import RawOutput, Running, Runtime
 from models.runtimes.wish import Wish
 from models.spec import Spec
@@ -175,6 +176,7 @@ def _spec(model_id: str, opened: Opened, device: str, sha256: str) -> Spec:
         precision=opened.runtime.precision,
         weights_sha256=sha256,
         runtime_reason=opened.reason,
+        layouts=opened.layouts,
     )
 
 

@@ -21,10 +21,10 @@ class Placement:
     cores: tuple[int, ...] = ()
     num_threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
-    all_cores: tuple[int, ...] = ()
-    """On the CPU the cores of all replicas, for a worker that runs while the others rest."""
     label: str = "cpu"
     """The device as an operator knows it, for instance ``cuda:3``."""
+    all_cores: tuple[int, ...] = ()
+    """On the CPU the cores of all replicas, for a worker that runs while the others rest."""
 
 
 def usable_cores(cpu_max: Path = CPU_MAX) -> tuple[int, ...]:
@@ -79,6 +79,8 @@ def _placement(
 ) -> Placement:
     environment = {"OMP_NUM_THREADS": str(num_threads)}
     if device == "cpu":
-        return Placement("cpu", cores, num_threads, {**environment, "CUDA_VISIBLE_DEVICES": ""}, all_cores)
+        return Placement(
+            "cpu", cores, num_threads, {**environment, "CUDA_VISIBLE_DEVICES": ""}, "cpu", all_cores
+        )
     environment["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
-    return Placement("cuda:0", cores, num_threads, environment, label=device)
+    return Placement("cuda:0", cores, num_threads, environment, device)

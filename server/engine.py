@@ -71,6 +71,7 @@ class Engine:
             make_pool or self._launching.make_pool,
             room,
             cache.drop,
+            self._launching.is_outdated if make_pool is None else lambda known, pool: False,
         )
         limits = ImageLimits(settings.max_body_bytes, settings.max_image_pixels, settings.max_image_side)
         self.decoder = Decoder(num_threads, limits, settings.jpeg_scaling)

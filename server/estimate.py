@@ -52,7 +52,7 @@ def forkserver_size(preload: Sequence[str]) -> int:
 
 
 def conversion_size(preload: Sequence[str]) -> int:
-    """Bytes of libraries that a worker imports for itself if it has to convert its network first."""
+    """Bytes of libraries in the process that converts a network for the first time."""
     return 0 if "torch" in preload else TORCH_BYTES
 
 

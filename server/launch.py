@@ -14,6 +14,7 @@ import models.catalogue
 from models.catalogue import CatalogueEntry
 from pool import Launcher, Limits, Pool, place, usable_cores
 from server.devices import pick_devices
+from server.layouts import Layouts
 from server.settings import Settings
 from server.table import Known
 
@@ -35,6 +36,7 @@ class Launching:
         self._environment = worker_environment(settings)
         self._num_decode_threads = num_decode_threads
         self._launchers: dict[tuple[str, ...], Launcher] = {}
+        self.layouts = Layouts(converted_folder(settings), usable_cores())
 
     @property
     def devices(self) -> Sequence[str]:
@@ -44,12 +46,12 @@ class Launching:
     def make_pool(self, known: Known) -> Pool:
         """A pool that has not been started."""
         settings, entry = self._settings, known.entry
-        placements = place(
-            self._devices,
-            None if known.replicas == "auto" else known.replicas,
-            usable_cores(),
-            None if settings.threads == "auto" else settings.threads,
-        )
+        cores = usable_cores()
+        num_replicas = None if known.replicas == "auto" else known.replicas
+        num_threads = None if settings.threads == "auto" else settings.threads
+        if self._is_laid_out(known) and (width := self.layouts.width(known)) is not None:
+            num_replicas, num_threads = max(1, len(cores) // width), width
+        placements = place(self._devices, num_replicas, cores, num_threads)
         limits = Limits(
             max_batch_size=settings.max_batch_size,
             max_queue_delay=settings.max_queue_delay,
@@ -71,6 +73,17 @@ class Launching:
             self._launcher(entry),
             limits,
         )
+
+    def _is_laid_out(self, known: Known) -> bool:
+        """Whether it is for us to say how the cores are shared out."""
+        return self._devices == ("cpu",) and known.replicas == "auto" and self._settings.threads == "auto"
+
+    def is_outdated(self, known: Known, pool: Pool) -> bool:
+        """Whether `pool` has said what makes it worth while to lay it out anew. Remembers what it has said."""
+        if not self._is_laid_out(known):
+            return False
+        self.layouts.note(known, pool.spec)
+        return self.layouts.is_outdated(pool, known)
 
     def preload(self, entry: CatalogueEntry) -> tuple[str, ...]:
         """What the workers of `entry` import before they are forked."""
@@ -96,7 +109,6 @@ class Launching:
 def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
     """What a worker is told of its model, JSON types; also what `pull` fetches by."""
     folder = cache_folder(settings, entry)
-    converted = settings.converted_dir or ultralytics_folder(settings) / "converted"
     own = {"vision_cache_bytes": settings.vision_cache_bytes} if entry.family == "blip" else {}
     return {
         **entry.to_config(),
@@ -108,7 +120,7 @@ def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
         "read_timeout": settings.download_timeout,
         "runtime": entry.runtime or settings.runtime,
         "precision": entry.precision or settings.precision,
-        "converted_dir": str(converted),
+        "converted_dir": str(converted_folder(settings)),
         **own,
     }
 
@@ -120,6 +132,11 @@ def cache_folder(settings: Settings, entry: CatalogueEntry) -> Path | None:
     if settings.huggingface_hub_cache is None and settings.hf_home is not None:
         return settings.hf_home / "hub"
     return settings.huggingface_hub_cache
+
+
+def converted_folder(settings: Settings) -> Path:
+    """Where converted networks are kept, and what was measured of them."""
+    return settings.converted_dir or ultralytics_folder(settings) / "converted"
 
 
 def ultralytics_folder(settings: Settings) -> Path:

@@ -36,14 +36,17 @@ class Registry:
         make_pool: Callable[[Known], Pool],
         room: Room,
         on_pool_left: Callable[[Pool], None] = lambda pool: None,
+        is_outdated: Callable[[Known, Pool], bool] = lambda known, pool: False,
     ) -> None:
-        """`on_pool_left` is called when new requests do not get a pool any more."""
+        """`on_pool_left` is called when new requests do not get a pool any more; `is_outdated` tells whether
+        `make_pool` would now place a model's replicas in another way."""
         self.models: Mapping[str, Served] = {
             name: Served(model, is_required=model.loads_at_start) for name, model in known.items()
         }
         self._policy = policy
         self._room = room
         self._loading = Loading(self.models, policy, make_pool, room, on_pool_left)
+        self._is_outdated = is_outdated
         self._num_waiters = 0
         self._recovery = Recovery(policy.give_up_after)
         self.on_given_up: Callable[[], None] = lambda: None
@@ -101,6 +104,7 @@ class Registry:
             pool = served.pool
             if pool is not None and pool.is_ready:
                 served.note_success()
+                self._lay_out_anew(served, pool)
             elif pool is not None and pool.state == "failed":
                 await self._loading.note_failure(served, pool)
             is_due = served.is_required and served.pool is None and served.retry_at <= time.monotonic()
@@ -113,6 +117,15 @@ class Registry:
         if self._room.is_due:
             await self._room.look()
         return True
+
+    def _lay_out_anew(self, served: Served, pool: Pool) -> None:
+        """Once for each pool: a reload that fails would fail again."""
+        if pool is served.laid_out or served.reloading is not None or not _is_whole(pool):
+            return
+        served.laid_out = pool
+        if self._is_outdated(served.known, pool):
+            log.info("model is laid out anew", extra={"model_id": served.model_id})
+            start_reload(self._loading, served, self._policy.start_timeout)
 
     # For requests
 
@@ -264,3 +277,7 @@ class Registry:
             code = "shutting_down" if self.is_stopping else "model_unavailable"
             raise RequestFailedError(code, served.model_id, reason=reason)
         task.result()
+
+
+def _is_whole(pool: Pool) -> bool:
+    return all(replica.is_serving for replica in pool.replicas)

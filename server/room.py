@@ -101,13 +101,15 @@ class Room:
             estimate.worker_size(entry, weights_bytes, self._around.max_batch_size, replica.placement.device)
             for replica in pool.replicas
         )
-        worker = max(sizes) + estimate.conversion_size(self._around.preload(known))
+        worker = max(sizes)
         return Need(worker, 3 * estimate.input_side(entry) ** 2, weights)
 
     def extra(self, known: Known) -> int:
-        """Bytes that the first model with its imports takes beside its own need: the forkserver's."""
+        """Bytes that a load takes beside the model's own need: of the forkserver where there is none with its imports
+        yet, and of the process that converts the network, if there is one."""
         preload = self._around.preload(known)
-        return 0 if preload in self._around.forkservers() else estimate.forkserver_size(preload)
+        shared = 0 if preload in self._around.forkservers() else estimate.forkserver_size(preload)
+        return shared + estimate.conversion_size(preload)
 
     def claim(self, pool: Pool, need: Need) -> None:
         """Promise `pool`, which is about to start, what it needs."""

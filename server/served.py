@@ -40,6 +40,8 @@ class Served:
     retry_at: float = 0.0
     opening: asyncio.Task[None] | None = None
     reloading: asyncio.Task[None] | None = None
+    laid_out: Pool | None = None
+    """The pool for which it was seen to that its replicas are placed well."""
     closing: set[asyncio.Task[None]] = field(default_factory=set)
     _spec: Spec | None = None
     _spec_fields: Mapping[str, Any] | None = None
@@ -145,6 +147,7 @@ class Served:
             "runtime": spec.runtime if spec else None,
             "precision": spec.precision if spec else None,
             "runtime_reason": spec.runtime_reason if spec else None,
+            "layouts": dict(spec.layouts) if spec else {},
             "queue_length": snapshot["queue_length"] if snapshot else 0,
             "slots": snapshot["slots"] if snapshot else {"total": 0, "free": 0},
             "replicas": snapshot["replicas"] if snapshot else [],

@@ -17,6 +17,7 @@ CONVERTED_DIR = Path(tempfile.gettempdir()) / "engine-tests-converted"
 _DEFAULTS = {
     "ENGINE_LOAD_AT_START": "shapes-detect",
     "ENGINE_CONVERTED_DIR": str(CONVERTED_DIR),
+    "ENGINE_THREADS": "1",  # replicas stay as they were placed, whatever is measured
     "ENGINE_PRECISION": "fp32",  # answers are compared with the library's, on machines with coarser units too
 }
 

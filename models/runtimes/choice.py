@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from models.accuracy import MAX_LOSS, loss
 from models.answers import Pixels
 from models.runtimes.agreement import CLOSE, compare
 from models.runtimes.pictures import answers, sample_pictures
+from models.runtimes.place import Place
 from models.runtimes.runtime import Runtime
-from models.runtimes.wish import TORCH, Pair, capabilities
+from models.runtimes.wish import PUBLISHED, TORCH, Pair, Wish
 from models.traits import Traits
 
 MEASURE_SECONDS = 0.6
@@ -31,6 +32,8 @@ class Choice:
     precision: str
     reason: str
     milliseconds: Mapping[str, float]
+    layouts: Mapping[str, float] = field(default_factory=dict)
+    """As `measure_layouts` gives them."""
 
     @property
     def pair(self) -> Pair:
@@ -44,6 +47,7 @@ class Choice:
             "precision": self.precision,
             "reason": self.reason,
             "milliseconds": dict(self.milliseconds),
+            "layouts": dict(self.layouts),
         }
 
     @classmethod
@@ -55,18 +59,18 @@ class Choice:
         return choice
 
 
-def machine(candidates: Sequence[Pair], num_threads: int | None) -> str:
-    """Everything that a choice depends on besides the network, as text."""
-    import openvino
-
-    flags = next((line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")), "")
+def machine(wish: Wish, place: Place) -> str:
+    """Everything that a choice depends on besides the network, as text. OpenVINO is not asked: that starts threads."""
+    lines = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+    processor = {name.strip(): said.split() for name, _, said in lines}
     return json.dumps(
         {
-            "cpu": str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")),
-            "flags": flags.partition(":")[2].split(),
-            "capabilities": capabilities(),
-            "num_threads": num_threads,
-            "losses": {" ".join(pair): loss("shapes-detect", *pair) for pair in candidates},
+            "processor": [processor.get(name) for name in ("vendor_id", "model name", "flags", "Features")],
+            "num_threads": place.num_threads,
+            "num_cores": len(place.all_cores),
+            "runtime": wish.runtime,
+            "precision": wish.precision,
+            "losses": [loss("shapes-detect", *pair) for pair in PUBLISHED],
         }
     )
 
@@ -87,15 +91,16 @@ def gated(candidates: Sequence[Pair]) -> tuple[list[Pair], list[str]]:
 def choose(
     runtimes: Mapping[Pair, Runtime], traits: Traits, max_batch_size: int, reasons: Sequence[str]
 ) -> Choice:
-    """The fastest of `runtimes` whose answers to sample pictures agree with those of fp32, which is among them;
+    """The fastest of `runtimes` whose answers to sample pictures agree with those of fp32, where that is among them;
     `reasons` are why others are not."""
     pictures = sample_pictures(traits.input_shape)
     said, left = list(reasons), dict(runtimes)
     coarse = [pair for pair in runtimes if pair[1] != "fp32"]
-    exact = next(runtime for pair, runtime in runtimes.items() if pair[1] == "fp32")
-    reference = answers(exact, pictures, max_batch_size) if coarse else None
+    exact = next((runtime for pair, runtime in runtimes.items() if pair[1] == "fp32"), None)
+    reference = answers(exact, pictures, max_batch_size) if coarse and exact is not None else None
     for pair in coarse:
-        assert reference is not None
+        if reference is None:  # asked for by name, so it is taken as it is
+            break
         found = answers(runtimes[pair], pictures, max_batch_size)
         broken = compare(reference, found, traits).broken(CLOSE)
         if broken:

@@ -6,23 +6,25 @@ In a worker. With a converted network on the disk neither torch nor ultralytics 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.answers import Progress
 from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import RuntimeUnavailableError
-from models.runtimes import cores
+from models.runtimes import child, cores
 from models.runtimes.agreement import SAME, compare
 from models.runtimes.choice import Choice, choose, gated, machine
 from models.runtimes.conversion import ConversionError, convert, read_network, save_network
 from models.runtimes.converted import Converted, Entry, key, read_choice, write_choice
 from models.runtimes.cuda_device import CudaDevice
 from models.runtimes.gpu import Wanted, open_on_gpu
+from models.runtimes.layout import measure_layouts
 from models.runtimes.openvino_runtime import OpenVinoRuntime
 from models.runtimes.pictures import answers, sample_pictures
+from models.runtimes.place import Place
 from models.runtimes.runtime import Runtime
 from models.runtimes.torch_runtime import TorchRuntime
 from models.runtimes.wish import TORCH, Pair, Wish, capabilities, require_possible
@@ -68,23 +70,13 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where it runs: `num_threads` of the CPU None for the runtime's own number."""
-
-    device: str
-    max_batch_size: int
-    num_threads: int | None = None
-    all_cores: Sequence[int] = ()
-    """On the CPU those that a batch may use which has the machine to itself."""
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """A network ready to run. `reason` is why it runs so; empty where the settings decided and got it."""
 
     traits: Traits
     runtime: Runtime
     reason: str = ""
+    layouts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -124,35 +116,57 @@ class _Opening:
         self._folder = Converted(wish.folder) if wish.folder else None
 
     def open(self) -> Opened:
+        if self._folder is None:
+            return self._anew("", self._candidates())
+        name = key(self._source.facts())
+        if not self._is_on_disk(name):
+            # Held until the choice is made too: the next replica finds both and needs no PyTorch.
+            with self._folder.locked(name, self._progress):
+                if not self._is_on_disk(name):
+                    child.run(lambda: self._make(name))
+        candidates = self._candidates()
+        opened = self._from_disk(name, candidates)
+        if opened is not None:
+            return opened
+        with self._folder.locked(name, self._progress):
+            return self._from_disk(name, candidates) or self._anew(name, candidates)
+
+    def _candidates(self) -> Sequence[Pair]:
         with cores.on(self._place.all_cores):  # OpenVINO counts them once, at its first use in the process
             candidates = self._wish.candidates(capabilities())
         if candidates == [("openvino", "int8")]:
             raise RuntimeUnavailableError("precision int8 needs a network that was calibrated; there is none")
-        if self._folder is None:
-            return self._anew("", candidates)
-        name = key(self._source.facts())
-        opened = self._from_disk(name, candidates)
-        if opened is not None:
-            return opened
-        # Held until the choice is made too: the next replica finds both and needs no PyTorch.
-        with self._folder.locked(name, self._progress):
-            return self._from_disk(name, candidates) or self._anew(name, candidates)
+        return candidates
+
+    def _is_on_disk(self, name: str) -> bool:
+        """Whether nothing is left to convert or to choose, as far as can be said without OpenVINO."""
+        assert self._folder is not None
+        entry = self._folder.find(name)
+        if entry is None:
+            return False
+        is_chosen = bool(entry.refusal) or not self._wish.is_open
+        return is_chosen or read_choice(entry, machine(self._wish, self._place)) is not None
+
+    def _make(self, name: str) -> None:
+        """Convert and choose, for the sake of what that leaves on the disk."""
+        with cores.on(self._place.all_cores):
+            self._anew(name, self._candidates())
 
     def _from_disk(self, name: str, candidates: Sequence[Pair]) -> Opened | None:
         """None if there is something to convert or to choose first."""
         prepared = self._stored(name)
         if prepared is None:
             return None
-        if prepared.network is None or len(candidates) == 1:
+        if prepared.network is None or not self._wish.is_open:
             return self._without_choice(prepared, candidates[0])
-        choice = _known_choice(prepared.entry, machine(candidates, self._place.num_threads), candidates)
+        choice = _known_choice(prepared.entry, machine(self._wish, self._place), candidates)
         if choice is None:
             return None
-        return Opened(prepared.traits, self._runtime(choice.pair, prepared), choice.reason)
+        return Opened(prepared.traits, self._runtime(choice.pair, prepared), choice.reason, choice.layouts)
 
     def _anew(self, name: str, candidates: Sequence[Pair]) -> Opened:
         prepared = (self._stored(name) if self._folder else None) or self._convert(name)
-        if prepared.network is None or len(candidates) == 1:
+        if prepared.network is None or not self._wish.is_open:
             return self._without_choice(prepared, candidates[0])
         return self._open_fastest(prepared, candidates)
 
@@ -171,14 +185,22 @@ class _Opening:
         kept, reasons = gated(candidates)
         runtimes = {pair: self._runtime(pair, prepared) for pair in kept or [TORCH]}
         choice = choose(runtimes, prepared.traits, self._place.max_batch_size, reasons)
+        if choice.runtime == "openvino":
+            choice = replace(choice, layouts=self._layouts(prepared, choice.precision))
         log.info("runtime chosen", extra={"weights": self._source.path.name, **choice.to_json()})
         if prepared.entry is not None:
             try:
-                described = machine(candidates, self._place.num_threads)
+                described = machine(self._wish, self._place)
                 write_choice(prepared.entry, described, choice.to_json())
             except OSError as error:
                 log.warning("choice of a runtime not kept", extra={"reason": str(error)})
-        return Opened(prepared.traits, runtimes[choice.pair], choice.reason)
+        return Opened(prepared.traits, runtimes[choice.pair], choice.reason, choice.layouts)
+
+    def _layouts(self, prepared: _Prepared, precision: str) -> Mapping[str, float]:
+        self._progress({"stage": "lay_out"})
+        with cores.on(self._place.all_cores):
+            shape = (*prepared.traits.input_shape, 3)
+            return measure_layouts(prepared.network, shape, precision, len(self._place.all_cores))
 
     def _runtime(self, pair: Pair, prepared: _Prepared) -> Runtime:
         if pair[0] == "torch":

@@ -12,6 +12,8 @@ from models.errors import RuntimeUnavailableError
 Pair: TypeAlias = tuple[str, str]
 """A runtime and a precision."""
 TORCH: Pair = ("torch", "fp32")
+PUBLISHED: tuple[Pair, ...] = (("openvino", "fp32"), ("openvino", "bf16"))
+"""Those of OpenVINO that `auto` may take where their published accuracy is good enough."""
 AUTO = "auto"
 
 
@@ -37,6 +39,11 @@ class Wish:
         """PyTorch on the CPU, and nothing to choose."""
         return self.runtime == "torch" and self.precision in (AUTO, "fp32")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether something may be left to choose."""
+        return AUTO in (self.runtime, self.precision)
+
     def candidates(self, capabilities: Sequence[str]) -> list[Pair]:
         """What may run on a CPU with these `capabilities` (OpenVINO's words), the most exact first.
 
@@ -44,7 +51,7 @@ class Wish:
         RuntimeUnavailableError if nothing is left.
         """
         has_bf16 = "BF16" in capabilities
-        pairs = [TORCH, ("openvino", "fp32"), *([("openvino", "bf16")] if has_bf16 else [])]
+        pairs = [TORCH, *(pair for pair in PUBLISHED if has_bf16 or pair[1] != "bf16")]
         if self.precision == "int8":
             pairs.append(("openvino", "int8"))
         left = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pool import Pool
+from pool import Pool, usable_cores
 from server.devices import NoSuchDeviceError, pick_devices
 from server.doctor.chosen import check_chosen
 from server.doctor.finding import Finding, Section, ok
@@ -23,7 +23,8 @@ from server.doctor.processor import check_openvino, check_processor, read_proces
 from server.doctor.versions import check_versions
 from server.doctor.weights import check_stored, concerned, read_stored
 from server.doctor.wheel import installed_wheel
-from server.launch import Launching
+from server.launch import Launching, converted_folder
+from server.layouts import Layouts
 from server.settings import Settings
 from server.table import Known
 
@@ -72,12 +73,13 @@ def examine(
         device_nodes(),
     )
     processor = check_processor(read_processor())
+    layouts = Layouts(converted_folder(settings), usable_cores())
     first: dict[str, list[Finding]] = {
         "Settings": check_chosen(settings, given),
         "Versions": check_versions(),
         "GPU": check_gpus(facts) + check_knobs(variables),
         "CPU": [*processor, check_openvino(probes.openvino.answer())],
-        "Plan": check_plan(settings, pools) if devices else [ok("plan", NO_DEVICE)],
+        "Plan": check_plan(settings, pools, layouts) if devices else [ok("plan", NO_DEVICE)],
     }
     return [Section(title, findings) for title, findings in {**first, **quick}.items()]
 

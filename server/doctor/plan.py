@@ -6,26 +6,33 @@ from collections.abc import Mapping
 
 from pool import Placement, Pool
 from server.doctor.finding import Finding, ok
+from server.layouts import Layouts
 from server.settings import Settings
 from server.table import Known
 
 
-def check_plan(settings: Settings, pools: Mapping[str, tuple[Known, Pool]]) -> list[Finding]:
+def check_plan(
+    settings: Settings, pools: Mapping[str, tuple[Known, Pool]], layouts: Layouts
+) -> list[Finding]:
     """Lines for each pool, which has not been started."""
     if not pools:
         return [ok("plan", "no model loads at start")]
     return [
         ok("plan", f"{name}: {line}")
         for name, (known, pool) in pools.items()
-        for line in plan_lines(settings, known, [replica.placement for replica in pool.replicas])
+        for line in plan_lines(
+            settings, known, [replica.placement for replica in pool.replicas], layouts.measured(known)
+        )
     ]
 
 
-def plan_lines(settings: Settings, known: Known, placements: list[Placement]) -> list[str]:
-    """What is planned for one model, and why: one line or more."""
+def plan_lines(
+    settings: Settings, known: Known, placements: list[Placement], measured: Mapping[str, float]
+) -> list[str]:
+    """What is planned for one model, and why: one line or more. `measured` as in `Layouts`."""
     where = "; ".join(f"{each.label}, {_threads(each)}" for each in placements)
     count = f"{len(placements)} replica" + ("s" if len(placements) > 1 else "")
-    return [f"{count} ({where}), because {_why(settings, known, placements)}"]
+    return [f"{count} ({where}), because {_why(settings, known, placements, measured)}"]
 
 
 def _threads(placement: Placement) -> str:
@@ -34,8 +41,11 @@ def _threads(placement: Placement) -> str:
     return f"{threads} on {'cores' if len(placement.cores) > 1 else 'core'} {cores}"
 
 
-def _why(settings: Settings, known: Known, placements: list[Placement]) -> str:
+def _why(settings: Settings, known: Known, placements: list[Placement], measured: Mapping[str, float]) -> str:
     on_gpu = placements[0].label != "cpu"
+    if measured and not on_gpu and known.replicas == settings.threads == "auto":
+        rates = ", ".join(f"{rate:g} with {width} each" for width, rate in measured.items())
+        return f"images per second were measured by threads of a replica: {rates}"
     if known.replicas != "auto":
         reason = f"replicas = {known.replicas}" + (" for each GPU" if on_gpu else "")
     elif on_gpu:

@@ -242,3 +242,25 @@ async def test_the_keeper_survives_a_round_that_fails(monkeypatch: pytest.Monkey
     async with serving() as running:
         monkeypatch.setattr(running.engine.registry._recovery, "is_given_up", failing)
         await until(lambda: num_rounds >= 3)
+
+
+async def test_a_model_that_is_better_laid_out_in_another_way_gets_a_new_pool_once_and_loses_nothing() -> (
+    None
+):
+    async with serving({"echo": {"loads_at_start": True}}) as running:
+        models, first = running.engine.registry, running.pool("echo")
+        asked: list[object] = []
+
+        def is_outdated(known: object, pool: object) -> bool:
+            asked.append(pool)
+            return pool is first
+
+        model = models.models["echo"]
+        model.laid_out, models._is_outdated = None, is_outdated
+        answers = []
+        while model.pool is first:
+            answers.append(await running.infer(IMAGE))
+        await until(lambda: model.laid_out is model.pool)
+        answers.append(await running.infer(IMAGE))
+        assert {answer.status_code for answer in answers} == {200}
+        assert asked == [first, model.pool]

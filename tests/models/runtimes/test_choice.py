@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from models.answers import Pixels
 from models.runtimes import choice as choice_module
 from models.runtimes.choice import Choice, choose, gated, machine
+from models.runtimes.place import Place
 from models.runtimes.runtime import Finished, Running
-from models.runtimes.wish import Pair
+from models.runtimes.wish import Pair, Wish
 from models.traits import Traits
 
 TRAITS = Traits("Detect", "detect", "letterbox", ("a", "b"), 64, 64, end2end=False)
@@ -68,11 +70,14 @@ def test_what_loses_too_much_or_was_never_measured_is_no_candidate(monkeypatch: 
 
 
 def test_a_choice_is_made_anew_for_other_threads_or_other_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = machine([TORCH, FP32], 1)
-    assert one == machine([TORCH, FP32], 1)
-    assert one != machine([TORCH, FP32], 2)
+    wish, place = Wish("auto", "auto"), Place("cpu", 8, 1, (0, 1))
+    one = machine(wish, place)
+    assert one == machine(wish, place)
+    others = [replace(place, num_threads=2), replace(place, all_cores=(0, 1, 2))]
+    assert all(machine(wish, other) != one for other in others)
+    assert machine(Wish("openvino", "auto"), place) != one
     monkeypatch.setattr(choice_module, "loss", lambda *_: 0.7)
-    assert one != machine([TORCH, FP32], 1)
+    assert machine(wish, place) != one
 
 
 @pytest.mark.parametrize(

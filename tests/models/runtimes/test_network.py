@@ -19,8 +19,9 @@ from models.errors import RuntimeUnavailableError, WeightsMismatchError
 from models.runtimes import network as network_module
 from models.runtimes.agreement import SAME, compare
 from models.runtimes.conversion import ConversionError
-from models.runtimes.network import Opened, Place, Source, open_network
+from models.runtimes.network import Opened, Source, open_network
 from models.runtimes.pictures import answers, sample_pictures
+from models.runtimes.place import Place
 from models.runtimes.wish import Wish
 from models.weights import PACKAGE, sha256_of
 from tests.models.networks import save_yolo

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pool import Placement
 from server.doctor import plan
 from server.doctor.plan import check_plan, plan_lines
+from server.layouts import Layouts
 from server.table import known_models
 from tests.server.doctor.machine import pools_of, settings_of
 
+NOTHING = Layouts(Path("nowhere"), range(4))
 TWO = [Placement("cpu", (0, 1), 2), Placement("cpu", (2, 3), 2)]
 
 
@@ -23,23 +27,29 @@ def test_a_plan_says_where_and_why(
     chosen: dict[str, int], placements: list[Placement], parts: list[str]
 ) -> None:
     settings = settings_of(**chosen)
-    (line,) = plan_lines(settings, known_models(settings)["shapes-detect"], placements)
+    (line,) = plan_lines(settings, known_models(settings)["shapes-detect"], placements, {})
     assert all(part in line for part in parts), line
 
 
 def test_every_model_loaded_at_start_has_the_placements_of_its_pool() -> None:
     settings = settings_of(load_at_start=("shapes-detect", "shapes-vqa"), replicas=1)
-    texts = [each.text for each in check_plan(settings, pools_of(settings))]
+    texts = [each.text for each in check_plan(settings, pools_of(settings), NOTHING)]
     assert [text.split(":")[0] for text in texts] == ["shapes-detect", "shapes-vqa"]
-    on_gpus = [each.text for each in check_plan(settings, pools_of(settings, ("cuda:0", "cuda:1")))]
+    on_gpus = [each.text for each in check_plan(settings, pools_of(settings, ("cuda:0", "cuda:1")), NOTHING)]
     assert all("2 replicas (cuda:0" in text and "cuda:1" in text for text in on_gpus)
-    assert check_plan(settings, {})[0].text == "no model loads at start"
+    assert check_plan(settings, {}, NOTHING)[0].text == "no model loads at start"
 
 
 def test_a_model_may_have_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(load_at_start=("shapes-detect",))
     monkeypatch.setattr(plan, "plan_lines", lambda *_: ["a", "b"])
-    assert [each.text for each in check_plan(settings, pools_of(settings))] == [
+    assert [each.text for each in check_plan(settings, pools_of(settings), NOTHING)] == [
         "shapes-detect: a",
         "shapes-detect: b",
     ]
+
+
+def test_a_plan_that_was_measured_says_what_was() -> None:
+    settings = settings_of()
+    (line,) = plan_lines(settings, known_models(settings)["shapes-detect"], TWO, {"1": 30.5, "2": 40.0})
+    assert line.endswith("measured by threads of a replica: 30.5 with 1 each, 40 with 2 each")

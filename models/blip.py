@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from models.answers import Answers, Progress, Row, WarmUpRow
+from models.batch_sizes import measured_batch_size
 from models.blip_network import BlipNetwork, open_network
 from models.errors import InvalidParameterError
 from models.prompts import Asked
@@ -30,6 +31,8 @@ class BlipModel:
         self._eye = eye
         self._writer = writer
         self._max_batch_size = max_batch_size
+        self.best_batch_size = 0
+        """More rows at once gain nothing; 0: not known, or they always do."""
 
     @property
     def slot_shape(self) -> tuple[int, int, int]:
@@ -119,10 +122,28 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> BlipMode
     spec = _spec(config["model_id"], network, device, resolved.sha256)
     model = BlipModel(spec, eye, writer, max_batch_size)
     progress({"stage": "warm_up"})
-    pixels = np.zeros(model.slot_shape, dtype=np.uint8)
-    for num_rows in sorted({1, max_batch_size}):
-        model.infer([WarmUpRow(pixels, {"max_new_tokens": 2})] * num_rows)
+    model.best_batch_size = _warm_up(model, network, max_batch_size)
     return model
+
+
+def _warm_up(model: BlipModel, network: BlipNetwork, max_batch_size: int) -> int:
+    """The first batch of a size costs allocations and kernel choices: pay for that now. Returns the best size, which
+    only the first worker of its kind on a machine measures."""
+    row = WarmUpRow(np.zeros(model.slot_shape, np.uint8), {"max_new_tokens": 2})
+
+    def seconds(num_rows: int) -> float:
+        started = time.perf_counter()
+        model.infer([row] * num_rows)
+        return time.perf_counter() - started
+
+    known = network.known_batch_size(max_batch_size)
+    seconds(1)
+    if known is None:
+        known = measured_batch_size(seconds, max_batch_size)
+        network.remember_batch_size(max_batch_size, known)
+    elif known > 1:
+        seconds(known)
+    return known
 
 
 def _spec(model_id: str, network: BlipNetwork, device: str, sha256: str) -> Spec:
@@ -139,4 +160,5 @@ def _spec(model_id: str, network: BlipNetwork, device: str, sha256: str) -> Spec
         runtime=network.runtime.name,
         precision=network.runtime.precision,
         weights_sha256=sha256,
+        runtime_reason=network.reason,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ from models.answers import Progress
 from models.blip_traits import BlipTraits
 from models.runtimes.blip_openvino import OpenVinoBlip
 from models.runtimes.blip_runtime import BlipRuntime
-from models.runtimes.converted import Converted, Entry, key
+from models.runtimes.choice import machine
+from models.runtimes.conversion import ConversionError
+from models.runtimes.converted import Converted, Entry, key, read_choice, write_choice
 from models.runtimes.wish import TORCH, Pair, Wish, capabilities, require_possible
 from models.tokens import Tokens
 from models.weights import ResolvedWeights, sha256_of
@@ -34,11 +36,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BlipNetwork:
-    """Networks ready to run, and what texts are made of for them."""
+    """Networks ready to run, and what texts are made of for them. `reason` is why they run so; empty where the settings
+    decided and got it. `entry` is where they lie, None where nothing is kept."""
 
     runtime: BlipRuntime
     traits: BlipTraits
     tokens: Tokens
+    reason: str = ""
+    entry: Entry | None = None
+    num_threads: int | None = None
+
+    def known_batch_size(self, max_batch_size: int) -> int | None:
+        """The best one, as a worker on such a machine found out before; None if none did."""
+        if self.entry is None:
+            return None
+        known = read_choice(self.entry, self._circumstances(max_batch_size))
+        return known if type(known) is int and 1 <= known <= max_batch_size else None
+
+    def remember_batch_size(self, max_batch_size: int, best: int) -> None:
+        """For the next worker, where something is kept."""
+        if self.entry is None:
+            return
+        try:
+            write_choice(self.entry, self._circumstances(max_batch_size), best)
+        except OSError as error:
+            log.warning("best batch size not kept", extra={"reason": str(error)})
+
+    def _circumstances(self, max_batch_size: int) -> str:
+        precision = self.runtime.precision
+        return f"{machine([], self.num_threads)} precision {precision} max_batch_size {max_batch_size}"
 
 
 def open_network(
@@ -55,21 +81,27 @@ def open_network(
     opening = _Opening(resolved, config.get("task"), config.get("num_threads"), progress)
     if device != "cpu" or wish.is_plain:
         return opening.in_torch(device)
-    pair = _choose(wish)
-    return opening.in_torch(device) if pair == TORCH else opening.in_openvino(pair[1], wish.folder)
+    pair, reason = _choose(wish)
+    network = opening.in_torch(device) if pair == TORCH else opening.in_openvino(pair[1], wish.folder)
+    return network if network.reason else replace(network, reason=reason)
 
 
-def _choose(wish: Wish) -> Pair:
-    """The last of the candidates, which are faster the later they come, that loses little enough. One that was asked
-    for by name is taken as it is."""
+def _choose(wish: Wish) -> tuple[Pair, str]:
+    """The last of the candidates, which are faster the later they come, that loses little enough, and why. One that was
+    asked for by name is taken as it is."""
     candidates = wish.candidates(capabilities())
-    good = [pair for pair in candidates if pair[1] == "fp32" or _points(pair) <= MAX_LOSS]
-    return candidates[0] if len(candidates) == 1 else good[-1]
-
-
-def _points(pair: Pair) -> float:
-    lost = loss(DEMO, *pair)
-    return float("inf") if lost is None else lost
+    if len(candidates) == 1:
+        return candidates[0], ""
+    lost = {pair: loss(DEMO, *pair) for pair in candidates if pair[1] != "fp32"}
+    bad = {pair: points for pair, points in lost.items() if points is None or points > MAX_LOSS}
+    chosen = [pair for pair in candidates if pair not in bad][-1]
+    said = [
+        f"{' '.join(pair)} " + ("was not measured" if points is None else f"loses {points:.2f} points")
+        for pair, points in bad.items()
+    ]
+    return chosen, "; ".join(
+        [f"{' '.join(chosen)} is the fastest that keeps the accuracy, as measured beforehand", *said]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +124,15 @@ class _Opening:
         return BlipNetwork(TorchBlip(checkpoint, device), checkpoint.traits, checkpoint.tokens)
 
     def in_openvino(self, precision: str, folder: Path | None) -> BlipNetwork:
+        """In PyTorch where there is no other network, and `reason` says why."""
+        try:
+            return self._converted(precision, folder)
+        except ConversionError as error:
+            reason = f"openvino not possible: {error}"
+        log.warning("network not converted", extra={"weights": self.weights.path.name, "reason": reason})
+        return replace(self.in_torch("cpu"), reason=reason)
+
+    def _converted(self, precision: str, folder: Path | None) -> BlipNetwork:
         if folder is None:
             return self._in_passing(precision)
         converted = Converted(folder, BlipTraits.from_json)
@@ -119,32 +160,43 @@ class _Opening:
         }
 
     def _stored(self, entry: Entry, precision: str) -> BlipNetwork:
+        """Raises ConversionError where there is none."""
+        if entry.refusal:
+            raise ConversionError(entry.refusal)
         traits: BlipTraits = entry.traits
         runtime = OpenVinoBlip(entry.folder, traits, precision, self.num_threads)
-        return BlipNetwork(runtime, traits, Tokens.read(entry.folder / TOKENS, traits.cleans_up))
+        tokens = Tokens.read(entry.folder / TOKENS, traits.cleans_up)
+        return BlipNetwork(runtime, traits, tokens, entry=entry, num_threads=self.num_threads)
 
     def _convert(self, converted: Converted, name: str, precision: str) -> Entry:
         """Raises OSError where it cannot be kept."""
         self.progress({"stage": "convert"})
         checkpoint = self._read()
-        return converted.add(name, checkpoint.traits, lambda folder: _write(checkpoint, folder, precision))
+        try:
+            return converted.add(
+                name, checkpoint.traits, lambda folder: self._write(checkpoint, folder, precision)
+            )
+        except ConversionError as error:
+            return converted.add(name, checkpoint.traits, None, str(error))
 
     def _in_passing(self, precision: str) -> BlipNetwork:
         """Converted for this worker alone: nothing stays but what it has mapped."""
         self.progress({"stage": "convert"})
         checkpoint = self._read()
         with tempfile.TemporaryDirectory() as folder:
-            _write(checkpoint, Path(folder), precision)
-            return self._stored(Entry(Path(folder), checkpoint.traits), precision)
+            self._write(checkpoint, Path(folder), precision)
+            return replace(self._stored(Entry(Path(folder), checkpoint.traits), precision), entry=None)
 
     def _read(self) -> BlipCheckpoint:
         from models.blip_checkpoint import read_blip
 
         return read_blip(self.weights.path, self.task)
 
+    def _write(self, checkpoint: BlipCheckpoint, folder: Path, precision: str) -> None:
+        """Convert and check. Raises ConversionError, OSError."""
+        from models.runtimes.blip_agreement import check
+        from models.runtimes.blip_conversion import write
 
-def _write(checkpoint: BlipCheckpoint, folder: Path, precision: str) -> None:
-    from models.runtimes.blip_conversion import write
-
-    checkpoint.tokens.save(folder / TOKENS)
-    write(checkpoint, folder, is_compressed=precision == "int8")
+        checkpoint.tokens.save(folder / TOKENS)
+        write(checkpoint, folder, is_compressed=precision == "int8")
+        check(checkpoint, folder, precision, self.num_threads)

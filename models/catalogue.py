@@ -41,10 +41,9 @@ PRELOAD: Mapping[Family, tuple[str, ...]] = MappingProxyType(
 )
 """What a family's workers import before they are forked. None of it touches CUDA or runs an operator."""
 
-LIGHT_PRELOAD: Mapping[Family, tuple[str, ...]] = MappingProxyType(
-    {"yolo": ("models.guarded", "openvino", "cv2")}
-)
+LIGHT_PRELOAD = ("models.guarded", "openvino", "cv2")
 """The same where a converted network is expected: only a worker that has to convert first imports the rest itself.
+Alike for all families, so that they share a forkserver.
 
 `models.guarded` stands first, because it imports `models.runtimes`, which keeps openvino from reporting its users.
 """
@@ -91,7 +90,7 @@ class CatalogueEntry:
     def preload(self, runtime: RuntimeName, device: str) -> tuple[str, ...]:
         """Modules that this entry's workers need on `device` ("cpu", "cuda:0") with `runtime`."""
         is_light = device == "cpu" and runtime in ("auto", "openvino")
-        return LIGHT_PRELOAD.get(self.family, PRELOAD[self.family]) if is_light else PRELOAD[self.family]
+        return LIGHT_PRELOAD if is_light else PRELOAD[self.family]
 
     def to_config(self) -> dict[str, Any]:
         """The part of the factory's config that this entry decides: JSON types only."""

@@ -1,5 +1,7 @@
 """One file over HTTP, once, whole, and resumable. Runs in a worker or on the command line; no torch.
 
+httpx is imported inside: half a second that no start without a download has to spend.
+
 - NAME.part grows here, in the same folder, so that the last step is a rename: NAME is whole or not there
 - NAME.etag says which version of the file NAME.part is the beginning of; without it a part is not resumed
 - NAME.lock is held while all this goes on, so that several processes fetch it once
@@ -14,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
-import httpx
 
 from models.answers import Progress
 from models.tries import (
@@ -27,6 +29,9 @@ from models.tries import (
     is_about_storage,
     persist,
 )
+
+if TYPE_CHECKING:
+    import httpx
 
 PROGRESS_INTERVAL = 0.25
 CHUNK_BYTES = 1 << 18
@@ -71,6 +76,8 @@ def fetch(download: Download, progress: Progress) -> None:
 
 
 def _fetch_once(download: Download, progress: Progress) -> None:
+    import httpx
+
     before = _size(download.partial)
     try:
         if not _receive(download, progress):
@@ -119,6 +126,8 @@ def locked(download: Download, progress: Progress) -> Iterator[None]:
 
 def _receive(download: Download, progress: Progress) -> bool:
     """One request. False: the server will not continue what is there, so start again."""
+    import httpx
+
     offset, etag = _resumable(download)
     headers = {"Accept-Encoding": "identity"}
     if offset:

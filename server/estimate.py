@@ -67,7 +67,10 @@ def worker_size(entry: CatalogueEntry, weights: int | None, max_batch_size: int,
     base = CUDA_WORKER_BYTES if device.startswith("cuda") else WORKER_BYTES
     file_size = _expected_file_size(entry) if weights is None else weights
     if entry.family == "blip":  # read by mapping the file, in the precision that it has
-        return base + 2 * file_size + 64 * MIB * max_batch_size
+        each = min(
+            64 * MIB, 4 * MIB + file_size // 4
+        )  # what a picture takes; small networks have small inputs
+        return base + 2 * file_size + each * max_batch_size
     activations = 80 * MIB + 11 * file_size // 2 + (200 * MIB if entry.task == "segment" else 0)
     scale = max_batch_size * input_side(entry) ** 2 / _MEASURED_PIXELS
     return base + WEIGHTS_COPIES * file_size + int(activations * scale)

@@ -14,6 +14,7 @@
     network.py            all of it together: weights in, a runtime out
     blip_runtime.py       what BLIP's runtimes have in common, blip_torch.py and blip_openvino.py
     blip_functions.py     its networks as functions of tensors, which blip_conversion.py traces
+    blip_agreement.py     whether what it wrote says the same
 
 Post-processing is not here, so that it is the same code whatever executes the network.
 """

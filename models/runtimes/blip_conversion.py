@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from models.blip_checkpoint import BlipCheckpoint
 from models.runtimes.blip_functions import reader, seer, stepper
 from models.runtimes.blip_openvino import QUESTION, STEP, VISION
+from models.runtimes.conversion import ConversionError
 
 if TYPE_CHECKING:
     import openvino
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def write(checkpoint: BlipCheckpoint, folder: Path, is_compressed: bool) -> None:
-    """Write the networks. Weights stay float32, or become int8 if `is_compressed`. Raises OSError."""
+    """Write the networks. Weights stay float32, or become int8 if `is_compressed`. Raises
+    ConversionError, OSError."""
     import torch
 
     network, traits = checkpoint.network.requires_grad_(False), checkpoint.traits
@@ -65,6 +67,22 @@ def _write(
 ) -> None:
     """Trace `function` with `given`, and save it. -1 in `shapes` is any number; so is everything that has none."""
     import openvino as ov
+
+    try:
+        network = _traced(function, given)
+        network.reshape({name: ov.PartialShape(list(shape)) for name, shape in shapes.items()})
+        if is_compressed:
+            compress(network)
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # tracer and frontend raise whatever they like
+        raise ConversionError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    ov.save_model(network, path, compress_to_fp16=False)
+
+
+def _traced(function: Callable[..., Any], given: Mapping[str, torch.Tensor]) -> openvino.Model:
+    """With inputs named as in `given`."""
+    import openvino as ov
     import torch
 
     with warnings.catch_warnings():
@@ -73,10 +91,7 @@ def _write(
         network = ov.convert_model(traced, example_input=tuple(given.values()))
     for name, port in zip(given, network.inputs, strict=True):
         port.get_tensor().set_names({name})
-    network.reshape({name: ov.PartialShape(list(shape)) for name, shape in shapes.items()})
-    if is_compressed:
-        compress(network)
-    ov.save_model(network, path, compress_to_fp16=False)
+    return network
 
 
 def compress(network: openvino.Model) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.batch_sizes import batch_sizes, best_batch_size
+from models.batch_sizes import batch_sizes, best_batch_size, measured_batch_size
 
 
 @pytest.mark.parametrize(("largest", "sizes"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
@@ -24,3 +24,24 @@ def test_the_smallest_batch_that_gets_nearly_as_much_done_is_the_best(
     seconds: dict[int, float], best: int
 ) -> None:
     assert best_batch_size(seconds) == best
+
+
+@pytest.mark.parametrize(
+    ("each", "more", "best", "tried"),
+    [
+        (1.0, 0.0, 1, [1, 2]),  # slow and nothing gained: larger ones are not waited for
+        (0.4, 0.6, 8, [1, 2, 4, 8]),  # slow, but every doubling gains
+        (0.01, 0.0, 4, [1, 1, 2, 2, 4, 4, 8, 8]),  # quick: the better of two runs counts
+    ],
+)
+def test_slow_batches_are_tried_only_while_they_gain(
+    each: float, more: float, best: int, tried: list[int]
+) -> None:
+    sizes: list[int] = []
+
+    def run(num_rows: int) -> float:
+        sizes.append(num_rows)
+        return more + each * num_rows
+
+    assert measured_batch_size(run, 8) == best
+    assert sizes == tried

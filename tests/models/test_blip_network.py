@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models import blip
 from models.answers import no_progress
 from models.blip import BlipModel, load
 from models.errors import RuntimeUnavailableError, WeightsMismatchError
+from models.runtimes import blip_conversion
+from models.runtimes.blip_functions import seer
 from models.runtimes.wish import capabilities
 from tests.models.blip_folder import save_blip
 from tests.models.blip_library import RUNTIMES, Library, answers, config, pictures, row, runtime_config
@@ -119,6 +122,46 @@ def test_networks_that_cannot_be_kept_are_converted_for_the_worker_alone(
     assert said(model) == said(load(config(folder), "cpu", no_progress))
 
 
+@pytest.mark.parametrize("how", ["raises", "differs"])
+def test_a_conversion_that_fails_or_differs_leaves_pytorch_and_is_not_tried_again(
+    how: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no such operator")
+
+    def shift(network: Any, *_: object) -> Any:
+        return lambda pixels: 1.1 * seer(network, *_)(pixels)
+
+    replaced = {"raises": ("_traced", fail), "differs": ("seer", shift)}[how]
+    monkeypatch.setattr(blip_conversion, *replaced)
+    refused, stages = opened(folder, tmp_path, runtime="auto")
+    why = {"raises": "ValueError: no such operator", "differs": "answers otherwise than PyTorch: embeddings"}[
+        how
+    ]
+    assert "convert" in stages
+    assert [record.message for record in caplog.records] == ["network not converted"]
+    assert why in refused.spec["runtime_reason"]
+    assert (refused.spec["runtime"], refused.spec["precision"]) == ("torch", "fp32")
+    again, stages = opened(folder, tmp_path, runtime="auto")
+    assert "convert" not in stages and again.spec == refused.spec
+
+
+def test_the_best_batch_size_is_measured_once_for_each_number_of_threads(
+    folder: Path, converted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def measure(_: object, max_batch_size: int) -> int:
+        measured.append(max_batch_size)
+        return 2
+
+    monkeypatch.setattr(blip, "measured_batch_size", measure)
+    for more in ({}, {}, {"num_threads": 1}, {"max_batch_size": 3}, {"num_threads": 1}):
+        model, _ = opened(folder, converted, **{"max_batch_size": 7, **more})
+        assert model.best_batch_size == 2
+    assert measured == [7, 7, 3]
+
+
 def test_a_task_that_the_folder_is_not_for_is_refused_though_it_is_converted(
     folder: Path, converted: Path
 ) -> None:
@@ -130,6 +173,7 @@ def test_the_fastest_precision_that_the_processor_has_is_chosen(folder: Path, co
     model, _ = opened(folder, converted, runtime="auto", precision="auto")
     expected = "bf16" if "BF16" in capabilities() else "fp32"
     assert (model.spec["runtime"], model.spec["precision"]) == ("openvino", expected)
+    assert model.spec["runtime_reason"].startswith(f"openvino {expected} is the fastest")
 
 
 @pytest.mark.parametrize("asked", [{"runtime": "tensorrt"}, {"runtime": "torch", "precision": "int8"}])

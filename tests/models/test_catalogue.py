@@ -83,6 +83,7 @@ def test_importing_a_module_leaves_the_heavy_libraries_out(module: str) -> None:
         "ultralytics",
         "transformers",
         "huggingface_hub",
+        "httpx",
         "cv2",
         "pool",
         "server",

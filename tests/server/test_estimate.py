@@ -21,6 +21,12 @@ def test_a_guess_is_not_below_what_was_measured_nor_far_above(name: str) -> None
     assert peak <= guess <= 1.3 * peak
 
 
+def test_a_small_blip_is_not_taken_for_a_large_one() -> None:
+    small, large = (worker_size(CATALOGUE["shapes-vqa"], size * MIB, 8, "cpu") / MIB for size in (3, 1465))
+    assert 160 <= small <= 320, "160 MiB were measured, private and shared, with OpenVINO"
+    assert 3500 <= large <= 4000
+
+
 def test_without_the_file_the_name_tells_its_size() -> None:
     sizes = [
         worker_size(CATALOGUE[name], None, 8, "cpu") for name in ("yolov8n", "yolov8s", "yolov8m", "yolov8x")

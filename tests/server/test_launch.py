@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from models.catalogue import CATALOGUE
+from models.catalogue import CATALOGUE, LIGHT_PRELOAD
 from server.devices import NoSuchDeviceError
 from server.launch import Launching, _private_folder, cache_folder, factory_config, worker_environment
 from server.settings import Settings
@@ -81,7 +83,24 @@ def test_workers_of_converted_networks_are_forked_without_torch() -> None:
     light = launching.preload(known["yolov8s"].entry)
     assert light.index("models.guarded") < light.index("openvino"), "the first keeps the second quiet"
     assert "torch" not in light
-    assert "torch" in known["yolov8s"].entry.preload("auto", "cuda:0")
+    assert launching.preload(known["shapes-vqa"].entry) == light, "one forkserver for all families"
+    for model in ("yolov8s", "shapes-vqa"):
+        assert "torch" in known[model].entry.preload("auto", "cuda:0")
+        assert "torch" in known[model].entry.preload("torch", "cpu")
+
+
+def test_light_imports_are_light_and_start_no_thread_before_the_fork() -> None:
+    program = f"""
+import importlib, os, sys
+for name in {LIGHT_PRELOAD!r}: importlib.import_module(name)
+heavy = ("torch", "transformers", "ultralytics", "httpx", "huggingface_hub", "openvino_telemetry")
+print(len(os.listdir("/proc/self/task")), [name for name in heavy if sys.modules.get(name)])"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env={**os.environ, **worker_environment(settings())},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "1 []", done.stderr
 
 
 async def test_pools_are_made_to_the_settings() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from models.blip_checkpoint import BlipCheckpoint
 from models.runtimes.blip_functions import reader, seer, stepper
 from models.runtimes.blip_openvino import QUESTION, STEP, VISION
+from models.runtimes.conversion import save_network
 
 if TYPE_CHECKING:
     import openvino
@@ -76,7 +77,7 @@ def _write(
     network.reshape({name: ov.PartialShape(list(shape)) for name, shape in shapes.items()})
     if is_compressed:
         compress(network)
-    ov.save_model(network, path, compress_to_fp16=False)
+    save_network(network, path.parent, path.name)
 
 
 def compress(network: openvino.Model) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models import blip_network
 from models.answers import no_progress
 from models.blip import BlipModel, load
 from models.errors import RuntimeUnavailableError, WeightsMismatchError
@@ -116,6 +118,27 @@ def test_networks_that_cannot_be_kept_are_converted_for_the_worker_alone(
     kept = {"nowhere": None, "a file": str(tmp_path / "file" / "below")}[place]
     model, stages = opened(folder, tmp_path, converted_dir=kept)
     assert "convert" in stages
+    assert said(model) == said(load(config(folder), "cpu", no_progress))
+
+
+@pytest.mark.parametrize("room", [100, 20_000], ids=["for nothing", "for the vocabulary alone"])
+def test_a_full_disk_costs_no_more_than_the_keeping(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    write = blip_network._write
+
+    def write_with_little_room(checkpoint: Any, where: Path, precision: str) -> None:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if where.is_relative_to(tmp_path):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            write(checkpoint, where, precision)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    monkeypatch.setattr(blip_network, "_write", write_with_little_room)
+    model, _ = opened(folder, tmp_path)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
     assert said(model) == said(load(config(folder), "cpu", no_progress))
 
 

@@ -96,7 +96,6 @@ class Launching:
 def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
     """What a worker is told of its model, JSON types; also what `pull` fetches by."""
     folder = cache_folder(settings, entry)
-    converted = settings.converted_dir or ultralytics_folder(settings) / "converted"
     own = {"vision_cache_bytes": settings.vision_cache_bytes} if entry.family == "blip" else {}
     return {
         **entry.to_config(),
@@ -108,7 +107,7 @@ def factory_config(settings: Settings, entry: CatalogueEntry) -> dict[str, Any]:
         "read_timeout": settings.download_timeout,
         "runtime": entry.runtime or settings.runtime,
         "precision": entry.precision or settings.precision,
-        "converted_dir": str(converted),
+        "converted_dir": str(converted_folder(settings)),
         **own,
     }
 
@@ -127,6 +126,11 @@ def ultralytics_folder(settings: Settings) -> Path:
     home = _writable_home()
     default = home / ".cache" / "ultralytics" if home else _temporary_folder() / "weights"
     return settings.ultralytics_cache_dir or default
+
+
+def converted_folder(settings: Settings) -> Path:
+    """Where converted networks are kept."""
+    return settings.converted_dir or ultralytics_folder(settings) / "converted"
 
 
 def weights_path(settings: Settings, entry: CatalogueEntry) -> Path | None:

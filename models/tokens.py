@@ -33,8 +33,8 @@ class Tokens:
             raise ValueError(f"{path}: {error}") from error
 
     def save(self, path: Path) -> None:
-        """Write the vocabulary as JSON."""
-        self._tokenizer.save(str(path))
+        """Write the vocabulary as JSON. Raises OSError."""
+        path.write_text(self._tokenizer.to_str(), "utf-8")  # its own `save` raises Exception
 
     def ids(self, text: str) -> list[int]:
         """Numbers of the tokens of `text`, with the special ones that begin and end it."""

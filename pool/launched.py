@@ -25,7 +25,7 @@ class LaunchedBatch:
         self.started_at = started_at
         self.completed_at = started_at
         """When the device was done with it."""
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         """What the model raised so far; for its turn, since answers are given in the order of batches."""
         self._running: Running | None = None
 
@@ -41,7 +41,7 @@ class LaunchedBatch:
         if self._running is not None:
             try:
                 self._running.wait()
-            except Exception as error:  # noqa: BLE001  border: the same as what `result` raises
+            except BaseException as error:  # noqa: BLE001  for `result` to raise: here it would end the thread unseen
                 self.failure = error
         self.completed_at = time.monotonic()
 

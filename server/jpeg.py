@@ -25,6 +25,8 @@ _PROGRESSIVE, _START_OF_SCAN, _APP1 = 0xC2, 0xDA, 0xE1
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, 0xFF, *range(0xD0, 0xDA)})
 _EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
+_FILL = re.compile(rb"\xff+")
+"""Any number of these may stand before a marker; a body may consist of nothing else, so no loop of our own."""
 _ORIENTATION_TAG, _SHORT, _LONG = 0x0112, 3, 4
 
 
@@ -54,8 +56,8 @@ def read_header(encoded: bytes) -> JpegHeader | None:
     frame, exif, xmp = None, b"", b""
     position = 2
     for _ in range(MAX_SEGMENTS):
-        while encoded[position : position + 2] == b"\xff\xff":  # fill
-            position += 1
+        if encoded[position : position + 2] == b"\xff\xff":
+            position = _FILL.match(encoded, position).end() - 1  # type: ignore[union-attr]  # two are there
         start, length = position + 4, int.from_bytes(encoded[position + 2 : position + 4], "big")
         marker = (
             encoded[position + 1] if encoded[position : position + 1] == b"\xff" and length >= 2 else 0x00

@@ -38,7 +38,10 @@ class JsonLines(logging.Formatter):
         }
         if exception := _exception_of(self, record):
             line["exception"] = exception
-        return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return _encoded(line)
+        except TypeError:  # of its many reasons none is worth losing a line
+            return _encoded({name: _sayable(value) for name, value in line.items()})
 
 
 class ConsoleLines(logging.Formatter):
@@ -76,6 +79,22 @@ def configure_log(log_format: Literal["auto", "json", "console"], level: str) ->
 def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """What was given as `extra`."""
     return {name: value for name, value in record.__dict__.items() if name not in _OWN_FIELDS}
+
+
+def _encoded(value: Any) -> str:
+    """As JSON. Raises TypeError for what cannot be said there."""
+    return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _sayable(value: Any) -> Any:
+    """`value`, or a text of it where JSON cannot say it: half characters (names of files that are not UTF-8), numbers
+    beyond 64 bits, objects that contain themselves."""
+    try:
+        _encoded(value)
+    except TypeError:
+        text = value if isinstance(value, str) else repr(value)
+        return text.encode("utf-8", "backslashreplace").decode()
+    return value
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -7,6 +7,9 @@ import re
 MAX_JPEG_SCANS = 100
 """A progressive file has about ten; each one more makes the decoder go over the whole picture again, so that a
 few megabytes of tiny scans could keep a thread busy for hours."""
+MAX_JPEG_MARKERS = 50_000
+"""Those that restart a scan are not counted; of others a photograph has some dozens. A file of nothing but these would
+hold the interpreter for seconds."""
 
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _OTHER_FORMATS = re.compile(
@@ -62,19 +65,20 @@ def webp_size(encoded: bytes) -> tuple[int, int] | None:
 
 def num_jpeg_scans(encoded: bytes, stop_at: int = MAX_JPEG_SCANS + 1) -> int:
     """Scans up to the end-of-image marker, counted no further than `stop_at`; where there are few for certain,
-    whatever a quick look finds (thumbnails and junk behind the end included)."""
+    whatever a quick look finds (thumbnails and junk behind the end included); `stop_at` for a file of too many
+    markers."""
     if (at_most := encoded.count(b"\xff\xda")) < stop_at:
         return at_most
     position, num_scans = 2, 0
-    while num_scans < stop_at:
+    for _ in range(MAX_JPEG_MARKERS):
         found = _MARKER.search(encoded, position)
-        if found is None:
-            break
+        if found is None or num_scans == stop_at:
+            return num_scans
         marker, position = encoded[found.end() - 1], found.end()
         if marker == 0xD9:
-            break
+            return num_scans
         if marker == 0xDA:
             num_scans += 1
         if marker not in (0x01, 0xD8):  # every other one has a length
             position += int.from_bytes(encoded[position : position + 2], "big")
-    return num_scans
+    return stop_at

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from models.blip_checkpoint import BlipCheckpoint
 from models.runtimes.blip_functions import reader, seer, stepper
 from models.runtimes.blip_openvino import QUESTION, STEP, VISION
-from models.runtimes.conversion import ConversionError
+from models.runtimes.conversion import ConversionError, save_network
 
 if TYPE_CHECKING:
     import openvino
@@ -77,7 +77,7 @@ def _write(
         raise
     except Exception as error:  # tracer and frontend raise whatever they like
         raise ConversionError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
-    ov.save_model(network, path, compress_to_fp16=False)
+    save_network(network, path.parent, path.name)
 
 
 def _traced(function: Callable[..., Any], given: Mapping[str, torch.Tensor]) -> openvino.Model:

@@ -65,12 +65,12 @@ def _graph(network: torch.nn.Module) -> Any:
     return Graph().eval()
 
 
-def save_network(network: openvino.Model, folder: Path) -> None:
-    """As `folder`/network.xml and .bin, its constants as they are. Raises OSError."""
+def save_network(network: openvino.Model, folder: Path, name: str = NETWORK) -> None:
+    """As `folder`/`name` (.xml) and .bin, its constants as they are. Raises OSError."""
     import openvino
 
     try:
-        openvino.save_model(network, folder / NETWORK, compress_to_fp16=False)
+        openvino.save_model(network, folder / name, compress_to_fp16=False)
     except RuntimeError as error:  # a full disk is no OSError to it
         raise OSError(str(error).splitlines()[0]) from error
 

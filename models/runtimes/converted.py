@@ -97,6 +97,7 @@ class Converted:
         Raises OSError, and whatever `write` raises; then nothing has changed.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._clear(name)
         partial = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=self._folder))
         try:
             partial.chmod(0o755)
@@ -121,6 +122,12 @@ class Converted:
             raise
         shutil.rmtree(final / "before", ignore_errors=True)
         return Entry(final, traits, refusal)
+
+    def _clear(self, name: str) -> None:
+        """Remove what workers left that were killed while they wrote: else a kill after another fills the disk. Who
+        holds the lock, as one should, takes away nobody's work."""
+        for left in self._folder.glob(f"{name}.*/"):
+            shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager
     def locked(self, name: str, progress: Progress) -> Iterator[None]:

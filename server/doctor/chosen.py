@@ -33,4 +33,5 @@ def _shown(name: str, value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
     text = repr(value) if value == "" else str(value).lower() if isinstance(value, bool) else str(value)
-    return without_secrets(text if isinstance(value, Path) else text[:LONG])
+    shown = without_secrets(text)  # before it is cut: half an address does not look like one
+    return shown if isinstance(value, Path) else shown[:LONG]

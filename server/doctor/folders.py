@@ -12,7 +12,7 @@ from pathlib import Path
 from models.catalogue import CATALOGUE
 from server.doctor.finding import Finding, Status, ok, problem, warning
 from server.doctor.sizes import GIB, readable
-from server.launch import cache_folder, worker_environment
+from server.launch import cache_folder, converted_folder, worker_environment
 from server.settings import DEFAULT_CONFIG, Settings
 
 LITTLE_SPACE = 2 * GIB
@@ -89,6 +89,9 @@ def check_folders(
         if path.is_relative_to(temporary) and not settings.offline:
             text = f"{what} are downloaded to {path}, which does not outlive the container or the machine's start"
             findings.append(warning("temporary", text, f"{variable}= a folder on a volume"))
+    need: Status = "ok" if settings.runtime == "torch" else "warning"  # each start converts anew, offline too
+    converted = converted_folder(settings)
+    findings.append(_check(converted, "converted networks", "ENGINE_CONVERTED_DIR", need, is_small=True))
     config = (
         worker_environment(settings).get("YOLO_CONFIG_DIR")
         or environment.get("XDG_CONFIG_HOME")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from itertools import takewhile
 from pathlib import Path
 
 from server.doctor.finding import Finding, ok, problem
@@ -61,13 +62,16 @@ def _owner(port: int, proc: Path) -> str:
     for folder in proc.glob("[0-9]*"):
         try:
             if any(str(link.readlink()) in sockets for link in (folder / "fd").iterdir()):
-                command = (
-                    (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                )
-                return f"{folder.name} ({command[:80]})"
+                return f"{folder.name} ({_command((folder / 'cmdline').read_bytes())})"
         except OSError:  # another user's, or it has ended
             continue
     return ""
+
+
+def _command(arguments: bytes) -> str:
+    """What runs, without its options: there may be keys among them."""
+    words = arguments.decode(errors="replace").strip("\0").split("\0")
+    return " ".join(takewhile(lambda word: not word.startswith("--"), words))[:80]
 
 
 def _inodes(port: int, proc: Path) -> set[str]:

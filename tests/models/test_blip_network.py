@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import blip
+from models import blip, blip_network
 from models.answers import no_progress
 from models.blip import BlipModel, load
 from models.errors import RuntimeUnavailableError, WeightsMismatchError
@@ -160,6 +161,27 @@ def test_the_best_batch_size_is_measured_once_for_each_number_of_threads(
         model, _ = opened(folder, converted, **{"max_batch_size": 7, **more})
         assert model.best_batch_size == 2
     assert measured == [7, 7, 3]
+
+
+@pytest.mark.parametrize("room", [100, 20_000], ids=["for nothing", "for the vocabulary alone"])
+def test_a_full_disk_costs_no_more_than_the_keeping(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    write = blip_network._Opening._write
+
+    def write_with_little_room(opening: Any, checkpoint: Any, where: Path, precision: str) -> None:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if where.is_relative_to(tmp_path):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            write(opening, checkpoint, where, precision)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    monkeypatch.setattr(blip_network._Opening, "_write", write_with_little_room)
+    model, _ = opened(folder, tmp_path)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+    assert said(model) == said(load(config(folder), "cpu", no_progress))
 
 
 def test_a_task_that_the_folder_is_not_for_is_refused_though_it_is_converted(

@@ -174,6 +174,15 @@ def test_sizes_are_refused_before_anything_is_decoded() -> None:
     assert time.process_time() - started < 0.2
 
 
+@pytest.mark.parametrize("unit", [b"\xff\x01", b"\xff\xe2\x00\x02"])
+def test_a_jpeg_of_endless_markers_is_refused_without_a_look_at_each(unit: bytes) -> None:
+    """That would hold the interpreter for seconds, and with it every other request."""
+    bomb = b"\xff\xd8\xff\x01" + unit * (19_000_000 // len(unit)) + b"\xff\xda" * 1000
+    started = time.thread_time()
+    assert sniff.num_jpeg_scans(bomb) == sniff.MAX_JPEG_SCANS + 1
+    assert time.thread_time() - started < 1.0
+
+
 def test_a_progressive_jpeg_of_endless_scans_is_refused_from_its_markers() -> None:
     progressive = encode(scene(), "JPEG", progressive=True)
     scans = sniff.num_jpeg_scans(progressive)

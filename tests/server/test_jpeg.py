@@ -187,3 +187,14 @@ def test_the_interpreter_is_free_while_a_picture_is_decoded() -> None:
         num_turns += 1
     thread.join()
     assert num_turns > 50, "held, the five decodes would be about as many turns"
+
+
+def test_a_body_of_nothing_but_fill_costs_no_time() -> None:
+    """A loop of Python over each byte would hold the interpreter for seconds, and with it every other request."""
+    size = ImageLimits().max_bytes
+    sound = encode(Image.fromarray(noise(8, 8)), "JPEG")
+    started = time.thread_time()
+    assert read_header(b"\xff\xd8" + b"\xff" * size) is None
+    header = read_header(sound[:2] + b"\xff" * size + sound[2:])
+    assert time.thread_time() - started < 0.5
+    assert header == read_header(sound)

@@ -56,6 +56,17 @@ def test_a_line_stays_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[s
     assert "ValueError: line one\nline two" in second["exception"]
 
 
+def test_no_line_is_lost_for_what_json_cannot_say(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_log("json", "info")
+    round_trip: dict[str, object] = {}
+    round_trip["self"] = round_trip
+    fields = {"path": "/a\udcff", "large": 2**70, "keys": {(1, 2): 3}, "endless": round_trip, "number": 7}
+    logging.getLogger("x").info("cannot read %s", "b\udcfe", extra=fields)
+    (line,) = (json.loads(line) for line in lines(capsys))
+    assert (line["event"], line["path"]) == ("cannot read b\\udcfe", "/a\\udcff")
+    assert (line["large"], line["keys"], line["number"]) == (str(2**70), "{(1, 2): 3}", 7)
+
+
 def test_the_terminal_twin_of_uvicorns_messages_is_dropped(capsys: pytest.CaptureFixture[str]) -> None:
     configure_log("json", "info")
     logging.getLogger("uvicorn.error").info("Started [%d]", 1, extra={"color_message": "\x1b[36mStarted"})

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +74,19 @@ def test_what_fails_while_it_is_written_leaves_nothing(store: Converted) -> None
         store.add("k", TRAITS, fail)
     assert store.find("k") is None
     assert list(store._folder.iterdir()) == []
+
+
+def test_what_a_killed_worker_left_is_cleared_away(store: Converted) -> None:
+    other = store.add("other", TRAITS, write)
+    killed = os.fork()
+    if not killed:
+        store.add("k", TRAITS, lambda folder: os.kill(os.getpid(), signal.SIGKILL))
+    assert os.WTERMSIG(os.waitpid(killed, 0)[1]) == signal.SIGKILL
+    assert len(list(store._folder.glob("k.*/"))) == 1
+    with store.locked("k", no_progress):
+        store.add("k", TRAITS, write)
+    assert sorted(path.name for path in store._folder.iterdir()) == ["k", "k.lock", "other"]
+    assert store.find("other") == other
 
 
 def test_a_folder_that_cannot_be_made_has_nothing_and_locks_nobody(tmp_path: Path) -> None:

@@ -48,3 +48,9 @@ def test_user_and_password_of_an_address_are_not_shown(monkeypatch: pytest.Monke
     assert [each.text for each in check_chosen(load_settings(), {})] == [
         "hf_endpoint = https://***@mirror:8080 (environment HF_ENDPOINT)"
     ]
+
+
+def test_a_long_address_shows_no_more_for_being_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"https://me:{'secret' * 40}@mirror")
+    (found,) = check_chosen(load_settings(), {})
+    assert "secret" not in found.text

@@ -57,11 +57,30 @@ def test_every_folder_is_looked_at_and_named_by_its_variable(tmp_path: Path) -> 
         yolo_config_dir="/proc/config",
     )
     findings = check_folders(settings, {}, frozenset())
-    assert [each.status for each in findings if each.name == "folder"] == ["warning", "ok", "warning"]
+    assert [each.status for each in findings if each.name == "folder"] == [
+        "warning",
+        "ok",
+        "warning",
+        "warning",
+    ]
     assert "ULTRALYTICS_CACHE_DIR=" in findings[0].remedy
     assert check_folders(settings, {}, frozenset({"ultralytics"}))[0].status == "problem"
     offline = settings_of(offline=True, ultralytics_cache_dir="/proc/yolo")
     assert check_folders(offline, {}, frozenset())[0].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "status"), [("auto", "warning"), ("openvino", "warning"), ("torch", "ok")]
+)
+def test_converted_networks_that_cannot_be_kept_are_warned_of(
+    tmp_path: Path, runtime: str, status: str
+) -> None:
+    settings = settings_of(
+        runtime=runtime, converted_dir="/proc/converted", ultralytics_cache_dir=tmp_path, offline=True
+    )
+    (found,) = [each for each in check_folders(settings, {}, frozenset()) if "/proc/converted" in each.text]
+    assert found.status == status
+    assert ("ENGINE_CONVERTED_DIR=" in found.remedy) == (status == "warning")
 
 
 def test_weights_in_the_temporary_folder_are_warned_of() -> None:

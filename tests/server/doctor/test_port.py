@@ -39,6 +39,19 @@ def test_a_port_in_use_by_somebody_who_cannot_be_seen_is_a_problem(tmp_path: Pat
     assert found.status == "problem" and "another user" in found.text
 
 
+def test_options_of_who_has_the_port_are_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "7" / "fd").mkdir(parents=True)
+    (tmp_path / "7" / "cmdline").write_bytes(b"python\0-m\0server\0serve\0--admin-keys\0secret\0")
+    (tmp_path / "7" / "fd" / "3").symlink_to("socket:[4711]")
+    (tmp_path / "net").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        row = f"0: 0100007F:{port:04X} 00000000:0000 0A 0:0 00:0 0 0 0 4711"
+        (tmp_path / "net" / "tcp").write_text(f"head\n{row}\n")
+        (found,) = check_port(settings_of(port=port), tmp_path)
+    assert found.text.endswith("is served by process 7 (python -m server serve)")
+
+
 def test_the_engine_itself_on_its_port_is_no_problem() -> None:
     error = OSError(errno.EADDRINUSE, "in use")
     for command in ("/opt/venv/bin/python /opt/venv/bin/inference-engine serve", "python -m server serve"):

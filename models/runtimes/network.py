@@ -66,6 +66,10 @@ class Source:
             "max_detections": self.max_detections,
         }
 
+    def calibrated_facts(self) -> dict[str, Any]:
+        """The same of its network in int8: one for each in fp32, whatever it was calibrated on."""
+        return {**self.facts(), "precision": "int8"}
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -127,7 +131,7 @@ class _Opening:
         with cores.on(self._place.all_cores):  # OpenVINO counts them once, at its first use in the process
             candidates = self._wish.candidates(capabilities())
         if candidates == [("openvino", "int8")]:
-            raise RuntimeUnavailableError("precision int8 needs a network that was calibrated; there is none")
+            return self._calibrated(candidates[0])
         if self._folder is None:
             return self._anew("", candidates)
         name = key(self._source.facts())
@@ -137,6 +141,16 @@ class _Opening:
         # Held until the choice is made too: the next replica finds both and needs no PyTorch.
         with self._folder.locked(name, self._progress):
             return self._from_disk(name, candidates) or self._anew(name, candidates)
+
+    def _calibrated(self, pair: Pair) -> Opened:
+        """Never made here: that needs pictures of the operator's."""
+        prepared = self._stored(key(self._source.calibrated_facts())) if self._folder else None
+        if prepared is None or prepared.network is None:
+            raise RuntimeUnavailableError(
+                "precision int8 needs a network that was calibrated with these versions; there is none: "
+                "run `inference-engine quantize MODEL --images FOLDER`"
+            )
+        return Opened(prepared.traits, self._runtime(pair, prepared))
 
     def _from_disk(self, name: str, candidates: Sequence[Pair]) -> Opened | None:
         """None if there is something to convert or to choose first."""

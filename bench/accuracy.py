@@ -4,7 +4,8 @@
     python -m bench.accuracy --only "openvino fp32"     # one row anew
     python -m server.readme                             # and the README's table from it
 
-The detector is `shapes-detect`, the scenes are the 600 of its card; int8 is calibrated on 128 that it was trained on. JPEGs are decoded and resized by the front's code
+The detector is `shapes-detect`, the scenes are the 600 of its card; int8 is calibrated on 128 that it was trained on.
+JPEGs are decoded and resized by the front's code
 and answered by the adapter's, as in a server. The last line of the output is one JSON document.
 """
 

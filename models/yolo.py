@@ -18,7 +18,7 @@ from models.runtimes.place import Place
 from models.runtimes.runtime import RawOutput, Running, Runtime
 from models.runtimes.wish import Wish
 from models.spec import Spec
-from models.weights import resolve
+from models.weights import ResolvedWeights, resolve
 
 MAX_WARM_UP_SECONDS = 0.3
 """A batch that takes longer is not run again only to be timed."""
@@ -140,17 +140,7 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
     """
     resolved = resolve(config, progress)
     progress({"stage": "load"})
-    max_detections = max(
-        int(config.get("max_detections") or 0), DEFAULT_MAX_DETECTIONS
-    )  # as the library's predictor
-    source = Source(
-        resolved.path,
-        resolved.sha256,
-        config.get("imgsz"),
-        config.get("end2end"),
-        config.get("task"),
-        max_detections,
-    )
+    source = source_of(config, resolved)
     max_batch_size = int(config.get("max_batch_size") or 1)
     place = Place(device, max_batch_size, config.get("num_threads"), config.get("all_cores") or ())
     opened = open_network(source, Wish.from_config(config), place, progress)
@@ -159,6 +149,21 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
     progress({"stage": "warm_up"})
     model.best_batch_size = _warm_up(model, max_batch_size)
     return model
+
+
+def source_of(config: Mapping[str, Any], resolved: ResolvedWeights) -> Source:
+    """The network that a factory's config means, its weights being `resolved`."""
+    max_detections = max(
+        int(config.get("max_detections") or 0), DEFAULT_MAX_DETECTIONS
+    )  # as the library's predictor
+    return Source(
+        resolved.path,
+        resolved.sha256,
+        config.get("imgsz"),
+        config.get("end2end"),
+        config.get("task"),
+        max_detections,
+    )
 
 
 def _spec(model_id: str, opened: Opened, device: str, sha256: str) -> Spec:

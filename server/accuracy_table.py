@@ -21,7 +21,8 @@ def _line(row: Accuracy, lost: float | None) -> str:
     precision = f"{row.precision} (emulated)" if row.is_emulated else row.precision
     # where it is no loss at all a minus sign would only puzzle
     points = "" if lost is None else f"{max(lost, 0.0):.2f}" if abs(lost) < 0.005 else f"{lost:.2f}"
-    allowed = "yes" if lost is not None and lost <= MAX_LOSS else "no"
+    is_close = lost is not None and lost <= MAX_LOSS
+    allowed = "only when asked for" if row.precision == "int8" else "yes" if is_close else "no"
     return (
         f"| `{row.model}` | {runtime} | {precision} | {row.metric}, {row.num_pictures} scenes | {row.score:.4f} "
         f"| {points} | {allowed} |"

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -32,7 +33,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     from server.settings_load import SettingsError, load_settings
 
-    own = ("command", "names", "as_json")
+    own = ("command", "names", "as_json", "name", "images", "max_images")
     given = {name: value for name, value in vars(options).items() if name not in own and value is not None}
     if options.command == "doctor":
         from server.doctor.command import doctor
@@ -53,6 +54,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             from server.weights_commands import pull
 
             return pull(settings, options.names)
+        case "quantize":
+            from server.quantisation import quantise
+
+            return quantise(settings, options.name, options.images, options.max_images)
         case _:
             from server.weights_commands import list_models
 
@@ -83,11 +88,27 @@ def _parser() -> argparse.ArgumentParser:
     pull = commands.add_parser("pull", help="download the weights of models", allow_abbrev=False)
     pull.add_argument("names", nargs="+", metavar="MODEL")
     models = commands.add_parser("models", help="list the models that can be served", allow_abbrev=False)
-    for command in (pull, models):
+    quantise = commands.add_parser(
+        "quantize", help="make a YOLO model's network for precision int8", allow_abbrev=False
+    )
+    quantise.add_argument("name", metavar="MODEL")
+    quantise.add_argument(
+        "--images", metavar="FOLDER", type=Path, required=True, help="pictures as the model will see"
+    )
+    quantise.add_argument(
+        "--max-images", metavar="N", type=_positive, default=300, help="use no more of them (default 300)"
+    )
+    for command in (pull, models, quantise):
         command.add_argument(
             "--config", metavar="FILE", help="settings file, else engine.toml where it exists"
         )
     return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 if __name__ == "__main__":

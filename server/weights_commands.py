@@ -22,7 +22,7 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 def pull(settings: Settings, names: Sequence[str]) -> int:
     """Bring the weights of `names` to this machine; the exit code: 0, 1 if one failed, 2 for an unknown name."""
-    known = _known(settings)
+    known = known_or_told(settings)
     if known is None:
         return 2
     if unknown := [name for name in names if name not in known]:
@@ -65,14 +65,15 @@ def _leave(name: str, display: DownloadDisplay) -> NoReturn:
 
 def list_models(settings: Settings) -> int:
     """Print one line per model that a request may name; the exit code."""
-    known = _known(settings)
+    known = known_or_told(settings)
     if known is None:
         return 2
     print_models(settings, known.values())
     return 0
 
 
-def _known(settings: Settings) -> dict[str, Known] | None:
+def known_or_told(settings: Settings) -> dict[str, Known] | None:
+    """All models by name; None where the settings are wrong, which standard error then says."""
     try:
         return known_models(settings)
     except SettingsError as error:

@@ -68,6 +68,10 @@ class Source:
             "max_detections": self.max_detections,
         }
 
+    def calibrated_facts(self) -> dict[str, Any]:
+        """The same of its network in int8: one for each in fp32, whatever it was calibrated on."""
+        return {**self.facts(), "precision": "int8"}
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -116,6 +120,8 @@ class _Opening:
         self._folder = Converted(wish.folder) if wish.folder else None
 
     def open(self) -> Opened:
+        if self._wish.precision == "int8":
+            return self._calibrated(self._candidates()[0])
         if self._folder is None:
             return self._anew("", self._candidates())
         name = key(self._source.facts())
@@ -133,10 +139,7 @@ class _Opening:
 
     def _candidates(self) -> Sequence[Pair]:
         with cores.on(self._place.all_cores):  # OpenVINO counts them once, at its first use in the process
-            candidates = self._wish.candidates(capabilities())
-        if candidates == [("openvino", "int8")]:
-            raise RuntimeUnavailableError("precision int8 needs a network that was calibrated; there is none")
-        return candidates
+            return self._wish.candidates(capabilities())
 
     def _is_on_disk(self, name: str) -> bool:
         """Whether nothing is left to convert or to choose, as far as can be said without OpenVINO."""
@@ -151,6 +154,16 @@ class _Opening:
         """Convert and choose, for the sake of what that leaves on the disk."""
         with cores.on(self._place.all_cores):
             self._anew(name, self._candidates())
+
+    def _calibrated(self, pair: Pair) -> Opened:
+        """Never made here: that needs pictures of the operator's."""
+        prepared = self._stored(key(self._source.calibrated_facts())) if self._folder else None
+        if prepared is None or prepared.network is None:
+            raise RuntimeUnavailableError(
+                "precision int8 needs a network that was calibrated with these versions; there is none: "
+                "run `inference-engine quantize MODEL --images FOLDER`"
+            )
+        return Opened(prepared.traits, self._runtime(pair, prepared))
 
     def _from_disk(self, name: str, candidates: Sequence[Pair]) -> Opened | None:
         """None if there is something to convert or to choose first."""
@@ -295,4 +308,4 @@ def _known_choice(entry: Entry | None, described: str, candidates: Sequence[Pair
         choice = Choice.from_json(read_choice(entry, described))
     except (TypeError, ValueError):
         return None
-    return choice if choice.pair in candidates else None
+    return choice if choice.pair in (*candidates, TORCH) else None

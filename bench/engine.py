@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def engine(weights: str, options: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
+def engine(
+    weights: str, options: Mapping[str, str] | None = None, also: Sequence[str] = ()
+) -> Iterator[RunningServer]:
     """`inference-engine serve` with `weights` as the model `bench`, ready; it must stop cleanly. `options` are
-    settings by name. De-duplication and response cache are off, as they are by default."""
+    settings by name, `also` further models that it loads. De-duplication and response cache are off, as they are by default."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "engine.toml"
         config.write_text(f"[models.{MODEL}]\nweights = {json.dumps(str(Path(weights).resolve()))}\n")
         command = [sys.executable, "-m", "server", "serve", "--port", "0", "--config", str(config)]
-        command += ["--load-at-start", MODEL, "--log-format", "json"]
+        command += ["--load-at-start", ",".join((MODEL, *also)), "--log-format", "json"]
         with start_process(command, {**ENVIRONMENT, **_variables(options)}) as server:
             yield server
             stop_cleanly(server)

@@ -107,4 +107,6 @@ def require_alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
     """Raises DifferentRuntimesError where two sides were executed by different runtimes or in another precision."""
     for key in ("runtime", "precision"):
         if ours[key] != theirs[key]:
-            raise DifferentRuntimesError(f"{key} of the engine is {ours[key]}, without a server {theirs[key]}")
+            raise DifferentRuntimesError(
+                f"{key} of the engine is {ours[key]}, without a server {theirs[key]}"
+            )

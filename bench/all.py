@@ -90,9 +90,15 @@ BENCHES: Mapping[str, Bench] = {
         "blip",
     ),
     "questions": Bench(
-        "bench.questions", 1.2, ("--threads", "2", "--rounds", "2"), ("--threads", "2", "--rounds", "1"), "blip"
+        "bench.questions",
+        1.2,
+        ("--threads", "2", "--rounds", "2"),
+        ("--threads", "2", "--rounds", "1"),
+        "blip",
     ),
-    "pieces": Bench("bench.pieces", 0.5, ("--seconds", "8"), ("--seconds", "2", "--piece-seconds", "0.2"), ""),
+    "pieces": Bench(
+        "bench.pieces", 0.5, ("--seconds", "8"), ("--seconds", "2", "--piece-seconds", "0.2"), ""
+    ),
     "sweep": Bench(
         "bench.sweep",
         1.7,
@@ -103,7 +109,19 @@ BENCHES: Mapping[str, Bench] = {
     "peers-ray": Bench(
         "bench.peers run",
         3,
-        ("--peers", "ray", "--no-noop", "--turns", "2", "--seconds", "6", "--warmup", "1", "--tuning-seconds", "2"),
+        (
+            "--peers",
+            "ray",
+            "--no-noop",
+            "--turns",
+            "2",
+            "--seconds",
+            "6",
+            "--warmup",
+            "1",
+            "--tuning-seconds",
+            "2",
+        ),
         (*_SHORT, "--no-noop", "--tuning-seconds", "1", "--peers", "ray", "--variants", "adapter"),
     ),
 }

@@ -40,9 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         numbers = iter(range(0, 1 << 31, _APART))
 
         async def ask(models: Sequence[str]) -> Mapping[str, float]:
-            loads = [
-                Load(args.clients, None, args.seconds, args.warmup, first=next(numbers)) for _ in models
-            ]
+            loads = [Load(args.clients, None, args.seconds, args.warmup, first=next(numbers)) for _ in models]
             sent = (
                 measure(server.url, asked[model], load) for model, load in zip(models, loads, strict=True)
             )

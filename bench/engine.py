@@ -26,7 +26,8 @@ def engine(
     weights: str, options: Mapping[str, str] | None = None, also: Sequence[str] = ()
 ) -> Iterator[RunningServer]:
     """`inference-engine serve` with `weights` as the model `bench`, ready; it must stop cleanly. `options` are
-    settings by name, `also` further models that it loads. De-duplication and response cache are off, as they are by default."""
+    settings by name, `also` further models that it loads. De-duplication and response cache are off, as they are
+    by default."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "engine.toml"
         config.write_text(f"[models.{MODEL}]\nweights = {json.dumps(str(Path(weights).resolve()))}\n")

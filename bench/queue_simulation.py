@@ -1,7 +1,8 @@
 """What a queue with the server's batching rule must show for given arrivals, if nothing but waiting and service counts.
 
 A free replica takes what waits, up to the largest batch, and is busy for that batch's service time, which may be
-another one where all replicas were free and nothing else waited. Real latencies are held against it: what they exceed it by is the server's own doing. Pure; time is what the arrivals say.
+another one where all replicas were free and nothing else waited. Real latencies are held against it: what they exceed
+it by is the server's own doing. Pure; time is what the arrivals say.
 """
 
 from __future__ import annotations

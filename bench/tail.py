@@ -5,7 +5,8 @@
 A closed loop finds the peak, then requests come as a Poisson process at 70 % of it. The same arrivals go through a
 simulated queue with the same number of replicas, the same batching rule (no batch larger than the largest that the
 closed loop saw, for that is as many as the server takes) and the measured times of decoding and of batches; those of
-batches that began alone in the server, which spreads them over all cores, are drawn from on their own. The last line of the output is one JSON document.
+batches that began alone in the server, which spreads them over all cores, are drawn from on their own. The last line
+of the output is one JSON document.
 """
 
 from __future__ import annotations

@@ -76,14 +76,15 @@ def _executed(row: Result) -> str:
 
 
 def _memory_figures(result: Result) -> Iterator[Figure]:
-    memory, model = result["memory_bytes"], result["model"]
+    memory, model, by = result["memory_bytes"], result["model"], result["executed_by"]
     workers = memory["workers"][model]
     mib = " MiB"
     yield Figure(f"{model}: front, resident", memory["front"]["resident"] / MEBIBYTE, 200, False, unit=mib)
     for name, bound in (("fair", 300), ("private", 150)):
         shown = "proportional (PSS)" if name == "fair" else name
         value = max(worker[name] for worker in workers) / MEBIBYTE
-        yield Figure(f"{model}: largest worker, {shown}", value, bound, False, unit=mib)
+        executed = f"{by['runtime']} {by['precision']}"
+        yield Figure(f"{model}: largest worker ({executed}), {shown}", value, bound, False, unit=mib)
     for number, forkserver in enumerate(memory["forkservers"]):
         value = forkserver["fair"] / MEBIBYTE
         yield Figure(f"{model}: forkserver {number}, proportional", value, None, unit=mib)

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 ENGINE_KEYS = ("runtime", "precision", "converted_dir")
 """What executes the network: the keys of models.yolo.load that engine and ceiling must have alike."""
+
+
+class DifferentRuntimesError(Exception):
+    """What the two sides of a bench ran on cannot be compared."""
 
 
 class Adapter:
@@ -83,10 +89,24 @@ class Adapter:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """`--weights` and what executes the network."""
     parser.add_argument("--weights", required=True, help="as `python -m bench.weights` makes them")
-    for key in ENGINE_KEYS:
-        parser.add_argument(f"--{key.replace('_', '-')}", help="as the engine's setting of this name")
+    parser.add_argument("--runtime", default="auto", help="as the engine's setting of this name")
+    parser.add_argument("--precision", default="auto", help="as the engine's setting of this name")
+    parser.add_argument(
+        "--converted-dir",
+        default=str(Path(tempfile.gettempdir()) / "converted"),
+        help="as the engine's setting of this name",
+    )
 
 
 def chosen_options(args: argparse.Namespace) -> dict[str, str]:
-    """Those of ENGINE_KEYS that were given."""
-    return {key: getattr(args, key) for key in ENGINE_KEYS if getattr(args, key) is not None}
+    """Those of ENGINE_KEYS, for every side of a bench alike."""
+    return {key: getattr(args, key) for key in ENGINE_KEYS}
+
+
+def require_alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Raises DifferentRuntimesError where two sides were executed by different runtimes or in another precision."""
+    for key in ("runtime", "precision"):
+        if ours[key] != theirs[key]:
+            raise DifferentRuntimesError(
+                f"{key} of the engine is {ours[key]}, without a server {theirs[key]}"
+            )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -149,6 +150,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             ours.time(batch, ask)
             num_images += batch
             theirs.time(batch, lambda images=images: library(images, num_tokens))  # type: ignore[misc]
+            seconds = f"{ours.wall[batch]:.2f} s an image, the library {theirs.wall[batch]:.2f} s"
+            print(f"round {number + 1}, batch {batch}: {seconds}", file=sys.stderr, flush=True)
     return {
         "runtime": runtime.name,
         "precision": runtime.precision,

@@ -15,6 +15,7 @@ import argparse
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -107,7 +108,7 @@ def search(
             for batch_size, ahead in itertools.product(batch_sizes, (False, True)):
                 combination = Combination(layout, batch_size, ahead)
                 found.append((combination, processes.measure(combination, seconds)))
-                print(json.dumps(combination.row(found[-1][1], seconds)), flush=True)
+                print(json.dumps(combination.row(found[-1][1], seconds)), file=sys.stderr, flush=True)
     return sorted(found, key=lambda pair: -pair[1]), runtime
 
 
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         with started(combination.layout, network) as processes:
             per_second = processes.measure(combination, args.final_seconds)
         finals.append(combination.row(per_second, args.final_seconds))
-        print(json.dumps(finals[-1]), flush=True)
+        print(json.dumps(finals[-1]), file=sys.stderr, flush=True)
     settings = {
         "weights": Path(args.weights).name,
         **chosen_options(args),

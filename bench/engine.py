@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,26 +22,33 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def engine(weights: str, options: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
+def engine(
+    weights: str, options: Mapping[str, str] | None = None, also: Sequence[str] = ()
+) -> Iterator[RunningServer]:
     """`inference-engine serve` with `weights` as the model `bench`, ready; it must stop cleanly. `options` are
-    settings by name. De-duplication and response cache are off, as they are by default."""
-    environment = {f"ENGINE_{name.upper()}": str(value) for name, value in (options or {}).items()}
+    settings by name, `also` further models that it loads. De-duplication and response cache are off, as they are
+    by default."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "engine.toml"
         config.write_text(f"[models.{MODEL}]\nweights = {json.dumps(str(Path(weights).resolve()))}\n")
         command = [sys.executable, "-m", "server", "serve", "--port", "0", "--config", str(config)]
-        command += ["--load-at-start", MODEL, "--log-format", "json"]
-        with start_process(command, {**ENVIRONMENT, **environment}) as server:
+        command += ["--load-at-start", ",".join((MODEL, *also)), "--log-format", "json"]
+        with start_process(command, {**ENVIRONMENT, **_variables(options)}) as server:
             yield server
             stop_cleanly(server)
 
 
 @contextmanager
-def noop_engine() -> Iterator[RunningServer]:
-    """The engine with a model that does nothing (`bench.noop`)."""
-    with start_process([sys.executable, "-m", "bench.noop", "--port", "0"], ENVIRONMENT) as server:
+def noop_engine(options: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
+    """The engine with a model that does nothing (`bench.noop`). `options` are settings by name."""
+    command = [sys.executable, "-m", "bench.noop", "--port", "0"]
+    with start_process(command, {**ENVIRONMENT, **_variables(options)}) as server:
         yield server
         stop_cleanly(server)
+
+
+def _variables(options: Mapping[str, str] | None) -> dict[str, str]:
+    return {f"ENGINE_{name.upper()}": str(value) for name, value in (options or {}).items()}
 
 
 def stop_cleanly(server: RunningServer) -> None:

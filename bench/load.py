@@ -59,6 +59,8 @@ class Tally:
     statuses: collections.Counter[str] = field(default_factory=collections.Counter)
     batches: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """Of each answer the size of its batch and its stages in seconds, as `Server-Timing` says."""
+    answered_at: list[float] = field(default_factory=list)
+    """When each of `batches` was here."""
     counts_from: float = 0.0
     counts_until: float = float("inf")
     num_completed: int = 0
@@ -77,6 +79,7 @@ class Tally:
         self.num_bytes += len(request)
         if timing := reply.headers.get("server-timing"):
             self.batches.append(read_timing(timing))
+            self.answered_at.append(now)
 
     @property
     def stages(self) -> dict[str, list[float]]:
@@ -126,8 +129,8 @@ async def measure(url: str, requests: Requests, load: Load) -> Tally:
         await open_loop(url, numbered, arrivals(load.rate, start, load.seed), until, tally)
     else:
         await closed_loop(url, numbered, load.clients, until, tally)
-    if not tally.statuses:
-        raise FailedRunError(f"nothing was asked after {load.warmup} s and answered")
+    if not tally.statuses or not tally.num_completed:
+        raise FailedRunError(f"nothing was asked after {load.warmup} s and answered within {load.seconds} s")
     if set(tally.statuses) != {"200"}:
         raise FailedRunError(f"answers were {dict(tally.statuses)}, all must be 200")
     return tally

@@ -26,7 +26,7 @@ import httpx
 import uvloop
 
 from bench.chaos.census import descendants
-from bench.engine import ENVIRONMENT, MODEL, engine, stop_cleanly
+from bench.engine import ENVIRONMENT, MODEL, engine, executed_by, stop_cleanly
 from bench.load import Load, engine_requests, measure
 from bench.pictures import Pictures
 from bench.record import percentiles, record
@@ -118,10 +118,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                     continue
                 requests = engine_requests(server.url, model, Pictures())
                 uvloop.run(measure(server.url, requests, Load(8, None, args.seconds, 0.0)))
-                memory = take(server)
+                memory, told = take(server), executed_by(server, model)
+                print(f"executed by {told}", file=sys.stderr, flush=True)
                 respawns = [respawn_seconds(server, model) for _ in range(args.kills)]
     return {
         "model": model,
+        "executed_by": told,
         "seconds_to_ready": {
             "first_start": ready[0],
             "later_starts": ready[1:],

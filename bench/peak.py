@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from bench.adapter import add_options, chosen_options
+from bench.adapter import add_options, chosen_options, require_alike
 from bench.caches import read_hits
 from bench.ceiling import Combination, Processes, layouts, search, started
 from bench.ceiling_process import Network
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         best = [(each, stack.enter_context(started(each.layout, network))) for each, _ in found[:NUM_BEST]]
         server = stack.enter_context(engine(args.weights, options))
+        require_alike(executed_by(server), runtime)
         before = read_hits(server.url)
         turns = [_turn(args, server.url, best, turn) for turn in range(args.turns)]
         told, hits = executed_by(server), read_hits(server.url, before)

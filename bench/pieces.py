@@ -15,7 +15,6 @@ import base64
 import contextlib
 import io
 import json
-import os
 import socket
 import sys
 import time
@@ -27,12 +26,15 @@ import numpy as np
 import uvloop
 from PIL import Image
 
+from bench.caches import read_hits
 from bench.client import build_request
-from bench.load import Tally, closed_loop
+from bench.engine import noop_engine
+from bench.load import Load, Requests, engine_requests, measure
 from bench.noop import FRAGMENT, MODEL, SPEC
-from bench.pictures import distinct_jpegs
-from bench.record import percentiles, record
-from bench.serving import RunningServer, start_process
+from bench.pictures import Pictures
+from bench.processor import process_seconds
+from bench.record import record
+from bench.serving import RunningServer
 from pool.batching import Entry, RequestQueue, Result
 from pool.protocol import Batch, Done, FrameReader, encode
 from pool.slab import Slab
@@ -43,8 +45,6 @@ from server.results import Answered, Timings, reply_to
 from server.schemas import parse_json
 
 Piece = Callable[[], object]
-QUALITY = 58
-"""Makes the pictures about 140 KB large, as bus.jpg is."""
 TIMINGS = {"queue": 0.001, "infer": 0.002, "post": 0.0005}
 
 
@@ -116,24 +116,19 @@ def pieces(jpeg: bytes) -> Iterator[Mapping[str, Piece]]:
     loop.close()
 
 
-async def whole_path(server: RunningServer, args: argparse.Namespace, jpegs: list[bytes]) -> dict[str, Any]:
-    """Requests a second and what everybody's processor time was. Raises RuntimeError on any answer but 200."""
-    requests = [build_request(server.url, MODEL, jpeg, args.form) for jpeg in jpegs]
-    start = time.perf_counter()
-    tally = Tally(counts_from=start + args.warmup, counts_until=start + args.warmup + args.seconds)
-    ours, front = time.process_time(), _cpu_seconds(server.process.pid)
-    await closed_loop(server.url, requests, args.clients, tally.counts_until, tally)
-    elapsed = time.perf_counter() - start
-    if set(tally.statuses) != {"200"}:
-        raise RuntimeError(f"not everything was answered: {dict(tally.statuses)}")
-    num_all = len(tally.latencies) * elapsed / args.seconds
+def whole_path(server: RunningServer, args: argparse.Namespace, requests: Requests) -> dict[str, Any]:
+    """Requests a second and what everybody's processor time was, warm-up included. Raises FailedRunError."""
+    pid, started = server.process.pid, time.perf_counter()
+    ours, front = time.process_time(), process_seconds(pid)
+    tally = uvloop.run(measure(server.url, requests, Load(args.clients, None, args.seconds, args.warmup)))
+    elapsed = time.perf_counter() - started
+    figures = tally.figures(args.seconds)
+    num_all = figures["per_second"] * elapsed
     return {
-        "per_second": tally.num_completed / args.seconds,
-        "front_cpu_us": (_cpu_seconds(server.process.pid) - front) / num_all * 1e6,
+        **figures,
+        "front_cpu_us": (process_seconds(pid) - front) / num_all * 1e6,
         "generator_cpu_us": (time.process_time() - ours) / num_all * 1e6,
-        "latency_seconds": percentiles(tally.latencies),
-        "front_peak_bytes": _peak_bytes(server.process.pid),
-        "mean_stage_milliseconds": {name: sum(all_) / len(all_) for name, all_ in tally.stages.items()},
+        "front_peak_bytes": _peak_bytes(pid),
     }
 
 
@@ -147,10 +142,8 @@ def _tiny(number: int, num_bytes: int) -> bytes:
     return jpeg[:2] + segment * ((num_bytes - len(jpeg)) // len(segment)) + jpeg[2:]
 
 
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process, all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _tiny_requests(url: str, form: str, num_bytes: int) -> Requests:
+    return lambda number: build_request(url, MODEL, _tiny(number, num_bytes), form)
 
 
 def _peak_bytes(pid: int) -> int:
@@ -168,20 +161,31 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds not counted")
     parser.add_argument("--form", choices=["raw", "json"], default="raw")
-    parser.add_argument("--pictures", type=int, default=256, help="how many distinct ones go round")
+    parser.add_argument("--piece-seconds", type=float, default=1.0, help="of each piece")
     parser.add_argument("--tiny", action="store_true", help="pictures of few pixels in as many bytes")
     args = parser.parse_args()
-    jpegs = distinct_jpegs(args.pictures, quality=QUALITY)
-    if args.tiny:
-        jpegs = [_tiny(number, len(jpeg)) for number, jpeg in enumerate(jpegs)]
-    with pieces(jpegs[0]) as parts:
-        alone = {name: cost_of(piece) for name, piece in parts.items()}
-    environment = {"ENGINE_LAME_DUCK": "0", "ENGINE_MAX_QUEUE_SIZE": str(max(128, 2 * args.clients))}
-    with start_process([sys.executable, "-m", "bench.noop", "--port", "0"], environment) as server:
-        together = uvloop.run(whole_path(server, args, jpegs))
-        if code := server.stop():
-            raise RuntimeError(f"the server ended with {code}: {server.log.read_text()}")
-    figures = {"body_bytes": len(jpegs[0]), "pieces": alone, "whole_path": together}
+    pictures = Pictures()
+    jpeg, alone = pictures.jpeg(0), {}
+    with pieces(jpeg) as parts:
+        for name, piece in parts.items():
+            alone[name] = cost_of(piece, args.piece_seconds)
+            print(f"{name}: {alone[name]}", file=sys.stderr, flush=True)
+    options = {"max_queue_size": str(max(128, 2 * args.clients))}
+    with noop_engine(options) as server:
+        requests = engine_requests(server.url, MODEL, pictures, args.form)
+        if args.tiny:
+            requests = _tiny_requests(server.url, args.form, len(jpeg))
+        before = read_hits(server.url)
+        together = whole_path(server, args, requests)
+        hits = read_hits(server.url, before)
+    print(f"whole path: {together['per_second']:.1f}/s", file=sys.stderr, flush=True)
+    figures = {
+        "distinct_pixels": True,
+        "cache_hits": hits,
+        "body_bytes": len(jpeg),
+        "pieces": alone,
+        "whole_path": together,
+    }
     print(json.dumps(record("pieces", vars(args), figures)))
     return 0
 

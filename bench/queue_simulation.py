@@ -1,7 +1,8 @@
 """What a queue with the server's batching rule must show for given arrivals, if nothing but waiting and service counts.
 
-A free replica takes what waits, up to the largest batch, and is busy for that batch's service time. Real latencies
-are held against it: what they exceed it by is the server's own doing. Pure; time is what the arrivals say.
+A free replica takes what waits, up to the largest batch, and is busy for that batch's service time, which may be
+another one where all replicas were free and nothing else waited. Real latencies are held against it: what they exceed
+it by is the server's own doing. Pure; time is what the arrivals say.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ ServiceTime = Callable[[int], float]
 
 
 def simulate(
-    arrivals: Sequence[float], num_replicas: int, max_batch_size: int, service_time: ServiceTime
+    arrivals: Sequence[float],
+    num_replicas: int,
+    max_batch_size: int,
+    service_time: ServiceTime,
+    time_alone: ServiceTime | None = None,
 ) -> list[float]:
-    """The latency in seconds of each of `arrivals`, which are moments in ascending order, in their order."""
+    """The latency in seconds of each of `arrivals`, which are moments in ascending order, in their order.
+
+    `time_alone` is of a batch that begins with all replicas free and nothing else waiting.
+    """
     free_at = [0.0] * num_replicas if not arrivals else [arrivals[0]] * num_replicas
     latencies: list[float] = []
     head = 0
@@ -26,7 +34,11 @@ def simulate(
         end = head + 1
         while end < len(arrivals) and end - head < max_batch_size and arrivals[end] <= start:
             end += 1
-        done = start + service_time(end - head)
+        is_alone = all(moment <= start for moment in free_at) and not (
+            end < len(arrivals) and arrivals[end] <= start
+        )
+        seconds = time_alone if is_alone and time_alone else service_time
+        done = start + seconds(end - head)
         latencies += [done - arrival for arrival in arrivals[head:end]]
         heapq.heappush(free_at, done)
         head = end
@@ -80,8 +92,10 @@ def simulate_with_delays(
     num_replicas: int,
     max_batch_size: int,
     service_time: ServiceTime,
+    time_alone: ServiceTime | None = None,
 ) -> list[float]:
     """As `simulate`, but each arrival first takes one of `delays`, side by side; latency counts from the arrival."""
     joined = delayed(arrivals, delays)
-    waits = simulate([moment for moment, _ in joined], num_replicas, max_batch_size, service_time)
+    moments = [moment for moment, _ in joined]
+    waits = simulate(moments, num_replicas, max_batch_size, service_time, time_alone)
     return [moment - arrivals[i] + wait for (moment, i), wait in zip(joined, waits, strict=True)]

@@ -46,8 +46,12 @@ def newest(folder: Path) -> dict[str, Result]:
 
 
 def kind_of(result: Result) -> str:
-    """The bench, and for memory which models."""
-    return f"{result['bench']} {result['model']}" if result["bench"] == "memory" else str(result["bench"])
+    """The bench; for memory which models, and for a run of further peers which."""
+    if result["bench"] == "memory":
+        return f"memory {result['model']}"
+    if result["bench"] == "peers" and "noop" not in result:
+        return f"peers: {', '.join(result['settings']['peers'])}"
+    return str(result["bench"])
 
 
 def detailed(results: Mapping[str, Result]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import uvloop
 
-from bench.adapter import add_options, chosen_options
+from bench.adapter import add_options, chosen_options, require_alike
 from bench.caches import read_hits
 from bench.ceiling import Combination, Layout, started
 from bench.ceiling_process import Network
@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for threads in sorted({1, num_cores})
         }
         server = stack.enter_context(engine(args.weights, chosen_options(args)))
+        for processes in bare.values():
+            require_alike(executed_by(server), processes.runtime)
         requests, before = engine_requests(server.url, MODEL, Pictures()), read_hits(server.url)
         for turn in range(args.turns):
             load = Load(1, None, args.seconds, args.warmup, first=turn * _APART)

@@ -2,42 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
-Result = Mapping[str, Any]
+from bench import costs
+from bench.figures import Figure, Result, table
+
 MEBIBYTE = 2**20
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line: `value` is held against `bound`, at least it or at most; None: reported."""
-
-    name: str
-    value: float
-    bound: float | None
-    at_least: bool = True
-    spread: Sequence[float] | None = None
-    unit: str = ""
-
-    @property
-    def is_met(self) -> bool:
-        """Whether it reaches what is asked."""
-        return self.bound is None or (self.value >= self.bound if self.at_least else self.value <= self.bound)
-
-    def row(self) -> tuple[str, str, str, str]:
-        """Name, asked for, measured, verdict."""
-        sign = "≥" if self.at_least else "≤"
-        asked = "reported" if self.bound is None else f"{sign} {self.bound:g}{self.unit}"
-        spread = f" ({self.spread[0]:.2f} to {self.spread[1]:.2f})" if self.spread else ""
-        return self.name, asked, f"{self.value:.2f}{self.unit}{spread}", "" if self.is_met else "**missed**"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def machine_line(result: Result) -> str:
@@ -80,6 +50,7 @@ def figures(results: Mapping[str, Result]) -> Iterator[Figure]:
     for kind, result in results.items():
         if kind.startswith("memory"):
             yield from _memory_figures(result)
+    yield from costs.figures(results)
 
 
 def _peer_figures(result: Result) -> Iterator[Figure]:
@@ -105,14 +76,15 @@ def _executed(row: Result) -> str:
 
 
 def _memory_figures(result: Result) -> Iterator[Figure]:
-    memory, model = result["memory_bytes"], result["model"]
+    memory, model, by = result["memory_bytes"], result["model"], result["executed_by"]
     workers = memory["workers"][model]
     mib = " MiB"
     yield Figure(f"{model}: front, resident", memory["front"]["resident"] / MEBIBYTE, 200, False, unit=mib)
     for name, bound in (("fair", 300), ("private", 150)):
         shown = "proportional (PSS)" if name == "fair" else name
         value = max(worker[name] for worker in workers) / MEBIBYTE
-        yield Figure(f"{model}: largest worker, {shown}", value, bound, False, unit=mib)
+        executed = f"{by['runtime']} {by['precision']}"
+        yield Figure(f"{model}: largest worker ({executed}), {shown}", value, bound, False, unit=mib)
     for number, forkserver in enumerate(memory["forkservers"]):
         value = forkserver["fair"] / MEBIBYTE
         yield Figure(f"{model}: forkserver {number}, proportional", value, None, unit=mib)
@@ -253,5 +225,6 @@ TABLES: Mapping[str, Callable[[Result], str]] = {
     "tail": tail_table,
     "sweep": sweep_table,
     "single": single_table,
+    **costs.TABLES,
 }
 """Kinds with a table of their own; the others' figures stand in the first one."""

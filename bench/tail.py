@@ -3,8 +3,10 @@
     python -m bench.tail --weights FOLDER/yolov8n.pt
 
 A closed loop finds the peak, then requests come as a Poisson process at 70 % of it. The same arrivals go through a
-simulated queue with the same number of replicas, the same batching rule and the measured times of decoding and of
-batches. The last line of the output is one JSON document.
+simulated queue with the same number of replicas, the same batching rule (no batch larger than the largest that the
+closed loop saw, for that is as many as the server takes) and the measured times of decoding and of batches; those of
+batches that began alone in the server, which spreads them over all cores, are drawn from on their own. The last line
+of the output is one JSON document.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import collections
 import itertools
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,12 +34,32 @@ from bench.record import percentiles, record
 _APART = 1_000_000
 
 
-def service_times(tally: Tally) -> MeasuredServiceTimes:
-    """Of the batches that were answered: computing and post-processing."""
-    samples: dict[int, list[float]] = collections.defaultdict(list)
-    for size, stages in tally.batches:
-        samples[size].append(stages["infer"] + stages["post"])
-    return MeasuredServiceTimes(samples)
+def service_times(tally: Tally) -> tuple[MeasuredServiceTimes, MeasuredServiceTimes | None]:
+    """Computing and post-processing of the batches that were answered: of those that began beside others, and of
+    those that began alone. One stands for both, and the other is None, where either never happened."""
+    apart: dict[bool, dict[int, list[float]]] = {
+        alone: collections.defaultdict(list) for alone in (False, True)
+    }
+    for (size, stages), alone in zip(tally.batches, began_alone(tally), strict=True):
+        apart[alone][size].append(stages["infer"] + stages["post"])
+    if apart[False] and apart[True]:
+        return MeasuredServiceTimes(apart[False]), MeasuredServiceTimes(apart[True])
+    return MeasuredServiceTimes(apart[False] or apart[True]), None
+
+
+def began_alone(tally: Tally) -> list[bool]:
+    """Of each answer whether nothing of another batch was being computed when its own batch began, as far as can be
+    told from when answers came."""
+    spans = []
+    for (_, stages), answered_at in zip(tally.batches, tally.answered_at, strict=True):
+        spans.append((answered_at - stages["infer"] - stages["post"], answered_at))
+    in_order = sorted(range(len(spans)), key=lambda each: spans[each])
+    alone, busy_until = [False] * len(spans), float("-inf")
+    for each in in_order:
+        began, ended = spans[each]
+        alone[each] = began >= busy_until
+        busy_until = max(busy_until, ended)
+    return alone
 
 
 def simulated(tally: Tally, load: Load, num_servers: int, max_batch_size: int) -> dict[str, float]:
@@ -45,7 +68,7 @@ def simulated(tally: Tally, load: Load, num_servers: int, max_batch_size: int) -
     until = load.warmup + load.seconds
     moments = list(itertools.takewhile(lambda moment: moment < until, arrivals(load.rate, 0.0, load.seed)))
     delays = [stages["decode"] for _, stages in tally.batches]
-    latencies = simulate_with_delays(moments, delays, num_servers, max_batch_size, service_times(tally))
+    latencies = simulate_with_delays(moments, delays, num_servers, max_batch_size, *service_times(tally))
     return percentiles(
         [latency for moment, latency in zip(moments, latencies, strict=True) if moment >= load.warmup]
     )
@@ -57,18 +80,24 @@ def one_turn(
     """Peak, then the share of it. Raises FailedRunError."""
     first = turn * 10 * _APART
     closed = Load(args.clients, None, args.peak_seconds, args.warmup, first=first)
-    peak = uvloop.run(measure(url, requests, closed)).figures(args.peak_seconds)["per_second"]
+    at_peak = uvloop.run(measure(url, requests, closed))
+    peak = at_peak.figures(args.peak_seconds)["per_second"]
+    largest = args.max_batch_size or max(size for size, _ in at_peak.batches)
     rate = args.share * peak
     opened = Load(1, rate, args.seconds, args.warmup, seed=turn, first=first + _APART)
     stopwatch = Stopwatch()
     tally = uvloop.run(measure(url, requests, opened))
     cpu = stopwatch.read()
-    queue = simulated(tally, opened, servers, args.max_batch_size)
+    queue = simulated(tally, opened, servers, largest)
     figures = tally.figures(args.seconds)
     real, ideal = tail(figures["latency_seconds"]), tail(queue)
+    told = f"{rate:.1f}/s, p99 / p50 {real:.2f}, simulated {ideal:.2f}, batches up to {largest}"
+    print(f"turn {turn + 1}: peak {peak:.1f}/s; {told}", file=sys.stderr, flush=True)
     return {
         "peak_per_second": peak,
         "rate": rate,
+        "max_batch_size": largest,
+        "share_alone": statistics.fmean(began_alone(tally)),
         **figures,
         "simulated_seconds": queue,
         "tail": real,
@@ -119,7 +148,9 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=3.0)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--servers", type=int, help="batches that run at once; the number of replicas")
-    parser.add_argument("--max-batch-size", type=int, default=8, help="as the engine's setting")
+    parser.add_argument(
+        "--max-batch-size", type=int, help="of the simulation; the largest that the closed loop saw"
+    )
     args = parser.parse_args()
     names = ("share", "clients", "peak_seconds", "seconds", "warmup", "turns")
     settings = {**{name: getattr(args, name) for name in names}, **chosen_options(args)}

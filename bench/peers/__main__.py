@@ -53,8 +53,8 @@ def _install(names: list[str], folder: Path) -> int:
     failed = 0
     for name in names:
         try:
-            install(name, folder)
-            print(f"{name}: installed")
+            is_new = install(name, folder)
+            print(f"{name}: {'installed' if is_new else 'there already'}", file=sys.stderr, flush=True)
         except subprocess.CalledProcessError as error:
             failed += 1
             print(f"{name}: not installed: {error.stderr.strip()}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,12 +32,11 @@ class Peer:
         return f"bench.peers.apps.{self.name}_app"
 
     def candidates(self, num_cores: int) -> list[dict[str, Any]]:
-        """Settings to try: a process per core or one with all, each batch size."""
-        layouts = {(num_cores, 1), (1, num_cores)}
-        return [
-            {"workers": workers, "threads": threads, "batch_size": size}
-            for (workers, threads), size in itertools.product(sorted(layouts), self.batch_sizes)
-        ]
+        """Settings to try: a process per core with each batch size, and one with all cores with the largest."""
+        tried = [(num_cores, 1, size) for size in self.batch_sizes]
+        if num_cores > 1:
+            tried.append((1, num_cores, max(self.batch_sizes)))
+        return [dict(zip(("workers", "threads", "batch_size"), each, strict=True)) for each in tried]
 
     def requests(self, host: str, pictures: Pictures) -> Requests:
         """Requests with a picture each, for the server at `host` ("127.0.0.1:5000")."""

@@ -56,6 +56,8 @@ def compare(plan: Comparison) -> dict[str, Any]:
             except (PeerNotInstalledError, PeerFailedError, FailedRunError) as error:
                 absent[f"{name} {variant}"] = str(error)
                 print(f"{name} {variant} is left out: {error}", file=sys.stderr, flush=True)
+    if plan.peers and plan.variants and len(absent) == len(plan.peers) * len(plan.variants):
+        raise PeerFailedError(f"none of the peers could take part: {absent}")
     figures: dict[str, Any] = {"distinct_pixels": True, "absent": absent}
     rows = turns.run(contenders, plan.turns)
     figures |= {"rows": rows, "ratios": ratios(rows)}
@@ -64,6 +66,7 @@ def compare(plan: Comparison) -> dict[str, Any]:
         figures["noop"] = {"rows": rows, "ratios": ratios(rows)}
     settings = {
         "weights": Path(plan.weights).name,
+        "peers": list(plan.peers),
         "clients": plan.clients,
         "seconds": plan.seconds,
         "turns": plan.turns,

@@ -2,10 +2,12 @@
 
 PyTorch and the like are taken from there through a ``.pth`` file, for they would be gigabytes for each peer. What a
 peer brings itself (its own starlette, pydantic, numpy) comes first, so that nobody gets a version it was not made for.
+The project itself is not in it: whoever starts a peer says where it is, so an environment serves any copy.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -34,9 +36,15 @@ def python_of(name: str, folder: Path) -> Path:
     return python
 
 
-def install(name: str, folder: Path) -> None:
-    """Make it anew. Raises subprocess.CalledProcessError with what the installer said."""
+def install(name: str, folder: Path) -> bool:
+    """Make it, anew where it is of other versions or beside another environment; False where it was there already.
+
+    Raises subprocess.CalledProcessError with what the installer said.
+    """
     target = folder.resolve() / name
+    mark, made_of = target / "installed", _made_of(name)
+    if mark.exists() and mark.read_text() == made_of:
+        return False
     shutil.rmtree(target, ignore_errors=True)
     python = target / "bin" / "python"
     wanted = ["--only-binary", ":all:", "--requirement", str(requirements(name))]
@@ -48,14 +56,20 @@ def install(name: str, folder: Path) -> None:
         _run(sys.executable, "-m", "venv", str(target))
         _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted)
     _share(python)
-    (target / "installed").touch()
+    mark.write_text(made_of)
+    return True
+
+
+def _made_of(name: str) -> str:
+    """Changes with what an environment consists of: the peer's versions, and whose packages it shares."""
+    return hashlib.sha256(requirements(name).read_bytes() + sys.prefix.encode()).hexdigest()
 
 
 def _share(python: Path) -> None:
-    """Let the peer see the project and what is installed for it, behind its own packages."""
+    """Let the peer see what is installed for the project, behind its own packages."""
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own = Path(_run(str(python), "-c", code).strip())
-    ours = {str(ROOT): None, sysconfig.get_path("purelib"): None, sysconfig.get_path("platlib"): None}
+    ours = {sysconfig.get_path("purelib"): None, sysconfig.get_path("platlib"): None}
     (own / "engine.pth").write_text("".join(f"{path}\n" for path in ours))
 
 

@@ -23,6 +23,7 @@ from bench.engine import ENVIRONMENT
 from bench.load import Requests
 from bench.peers.apps.answering import SETTINGS, PeerSettings
 from bench.peers.catalogue import Peer
+from bench.peers.environments import ROOT
 from bench.pictures import Pictures
 
 START_TIMEOUT = 300.0
@@ -58,6 +59,7 @@ def running(
             **ENVIRONMENT,
             **peer.environment,
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT),
             "MOSEC_PORT": str(port),
             "MOSEC_ADDRESS": "127.0.0.1",
             "MOSEC_TIMEOUT": "60000",

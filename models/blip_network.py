@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from models.accuracy import MAX_LOSS, loss
 from models.answers import Progress
 from models.blip_traits import BlipTraits
+from models.runtimes import child
 from models.runtimes.blip_openvino import OpenVinoBlip
 from models.runtimes.blip_runtime import BlipRuntime
 from models.runtimes.choice import machine
 from models.runtimes.conversion import ConversionError
 from models.runtimes.converted import Converted, Entry, key, read_choice, write_choice
+from models.runtimes.place import Place
 from models.runtimes.wish import TORCH, Pair, Wish, capabilities, require_possible
 from models.tokens import Tokens
 from models.weights import ResolvedWeights, sha256_of
@@ -63,8 +65,8 @@ class BlipNetwork:
             log.warning("best batch size not kept", extra={"reason": str(error)})
 
     def _circumstances(self, max_batch_size: int) -> str:
-        precision = self.runtime.precision
-        return f"{machine([], self.num_threads)} precision {precision} max_batch_size {max_batch_size}"
+        runs_as = Wish(self.runtime.name, self.runtime.precision)
+        return f"{machine(runs_as, Place('cpu', max_batch_size, self.num_threads))} {max_batch_size}"
 
 
 def open_network(
@@ -81,6 +83,8 @@ def open_network(
     opening = _Opening(resolved, config.get("task"), config.get("num_threads"), progress)
     if device != "cpu" or wish.is_plain:
         return opening.in_torch(device)
+    if wish.folder is not None and wish.runtime != "torch":
+        opening.prepare("int8" if wish.precision == "int8" else "fp32", wish.folder)
     pair, reason = _choose(wish)
     network = opening.in_torch(device) if pair == TORCH else opening.in_openvino(pair[1], wish.folder)
     return network if network.reason else replace(network, reason=reason)
@@ -122,6 +126,20 @@ class _Opening:
             torch.set_num_threads(self.num_threads)
         checkpoint = self._read()
         return BlipNetwork(TorchBlip(checkpoint, device), checkpoint.traits, checkpoint.tokens)
+
+    def prepare(self, precision: str, folder: Path) -> None:
+        """Convert, if that was not done yet, in a process that takes PyTorch's memory with it. To be called before
+        OpenVINO is first used: that starts threads."""
+        converted = Converted(folder, BlipTraits.from_json)
+        name = key(self._facts(precision))
+        if converted.find(name) is None:
+            with converted.locked(name, self.progress):
+                if converted.find(name) is None:
+                    self.progress({"stage": "convert"})
+                    child.run(lambda: self._convert_only(converted, name, precision))
+
+    def _convert_only(self, converted: Converted, name: str, precision: str) -> None:
+        self._convert(converted, name, precision)
 
     def in_openvino(self, precision: str, folder: Path | None) -> BlipNetwork:
         """In PyTorch where there is no other network, and `reason` says why."""

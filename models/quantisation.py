@@ -21,9 +21,10 @@ from models.runtimes.agreement import CLOSE, Difference, compare
 from models.runtimes.choice import seconds_per_image
 from models.runtimes.conversion import read_network, save_network
 from models.runtimes.converted import Converted, key
-from models.runtimes.network import Place, open_network
+from models.runtimes.network import open_network
 from models.runtimes.openvino_runtime import OpenVinoRuntime
 from models.runtimes.pictures import answers
+from models.runtimes.place import Place
 from models.runtimes.runtime import Runtime
 from models.runtimes.wish import Wish
 from models.traits import Traits

@@ -146,11 +146,6 @@ def ultralytics_folder(settings: Settings) -> Path:
     return settings.ultralytics_cache_dir or default
 
 
-def converted_folder(settings: Settings) -> Path:
-    """Where converted networks are kept."""
-    return settings.converted_dir or ultralytics_folder(settings) / "converted"
-
-
 def weights_path(settings: Settings, entry: CatalogueEntry) -> Path | None:
     """Where a model's weights are or will be; None for the hub's, whose cache is the library's own business."""
     match entry.source:

@@ -129,6 +129,7 @@ class _Opening:
             # Held until the choice is made too: the next replica finds both and needs no PyTorch.
             with self._folder.locked(name, self._progress):
                 if not self._is_on_disk(name):
+                    self._progress({"stage": "convert"})
                     child.run(lambda: self._make(name))
         candidates = self._candidates()
         opened = self._from_disk(name, candidates)

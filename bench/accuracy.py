@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from bench.bfloat import emulate_bfloat16
+from bench.coarse import emulate
 from bench.networks import Image
 from bench.record import machine
 from bench.scores import draw, mean_average_precision
@@ -68,10 +69,10 @@ def load(runtime: str, precision: str, **more: Any) -> Any:
     return model
 
 
-def load_emulated() -> Any:
-    """The adapter on PyTorch with imitated bfloat16, rounded the way OpenVINO's bf16 is."""
+def load_emulated(dtype: str) -> Any:
+    """The adapter on PyTorch with imitated bfloat16 or float16, rounded the way OpenVINO and GPUs do."""
     model = load("torch", "fp32")
-    emulate_bfloat16(model._runtime._network)
+    emulate(model._runtime._network, dtype)
     return model
 
 
@@ -101,7 +102,11 @@ def cases() -> Mapping[str, Callable[[], tuple[Any, bool]]]:
         "torch fp32": lambda: (load("torch", "fp32"), False),
         "openvino fp32": lambda: (load("openvino", "fp32"), False),
         "openvino int8": lambda: (load_calibrated(), False),
-        "openvino bf16": lambda: (load("openvino", "bf16") if has_bf16 else load_emulated(), not has_bf16),
+        "openvino bf16": lambda: (
+            load("openvino", "bf16") if has_bf16 else load_emulated("bfloat16"),
+            not has_bf16,
+        ),
+        "torch fp16": lambda: (load_emulated("float16"), True),  # on a GPU; its own arithmetic is as coarse
     }
 
 
@@ -139,15 +144,13 @@ def main() -> None:
 
 def described() -> str:
     """Machine and versions in a line."""
-    import openvino
-    import torch
-    import ultralytics
-
     found = machine()
-    versions = f"torch {torch.__version__}, openvino {openvino.__version__.split('-')[0]}"
-    return (
-        f"{found['processor']}; ultralytics {ultralytics.__version__}, {versions}; Python {found['python']}"
-    )
+    names = {"ultralytics": "ultralytics-opencv-headless"}
+    versions = [
+        f"{name} {version(names.get(name, name))}"
+        for name in ("ultralytics", "torch", "transformers", "openvino")
+    ]
+    return f"{found['processor']}; {', '.join(versions)}; Python {found['python']}"
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.bfloat import emulate_bfloat16
-from bench.record import machine
+from bench.accuracy import described
+from bench.coarse import emulate
 from models.accuracy import Accuracy, points_lost, write
 from models.blip_network import BlipNetwork, open_network
 from models.search import Search
@@ -46,7 +46,7 @@ def emulated() -> BlipNetwork:
     from models.runtimes.blip_torch import TorchBlip
 
     checkpoint = read_blip(FOLDER)
-    emulate_bfloat16(checkpoint.network)
+    emulate(checkpoint.network, "bfloat16")
     return BlipNetwork(TorchBlip(checkpoint, "cpu"), checkpoint.traits, checkpoint.tokens)
 
 
@@ -109,15 +109,6 @@ def main() -> None:
     write(described(), rows)
     losses = {" ".join(row.place[1:]).strip(): points_lost(row, rows) for row in rows}
     print(json.dumps({"bench": "accuracy_vqa", "rows": [asdict(row) for row in rows], "points_lost": losses}))
-
-
-def described() -> str:
-    """Machine and versions in a line."""
-    from importlib.metadata import version
-
-    found = machine()
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "openvino"))
-    return f"{found['processor']}; {versions}; Python {found['python']}"
 
 
 if __name__ == "__main__":

@@ -106,7 +106,9 @@ class Assignment:
     @property
     def _batch_seconds(self) -> float:
         """What a full batch takes, at the rate measured so far."""
-        return self._rate.row_seconds * self._limits.max_batch_size
+        largest = self._limits.max_batch_size
+        rows = max((each.replica.row_limit(largest) for each in self.supervisors), default=largest)
+        return self._rate.row_seconds * rows
 
     def _assign_again_at(self, moment: float) -> None:
         delay = max(moment - time.monotonic(), 0.0)

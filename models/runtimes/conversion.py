@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.faults import is_out_of_memory
 from models.runtimes.converted import NETWORK
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def convert(network: torch.nn.Module, shape: tuple[int, int, int]) -> openvino.M
     except (MemoryError, OSError):
         raise
     except Exception as error:  # tracer and frontend raise whatever they like
+        if is_out_of_memory(error):  # says nothing about the network
+            raise
         raise ConversionError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
     return converted
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.accuracy import MAX_LOSS, loss
 from models.answers import Progress
 from models.errors import RuntimeUnavailableError
 from models.runtimes.cuda_device import CudaDevice
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 AUTO_PRECISION = "fp16"
+"""As long as the published table says that it keeps the accuracy; else fp32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def open_on_gpu(
         raise RuntimeUnavailableError(
             f"runtime {wanted.runtime} does not run on a GPU: torch and tensorrt do"
         )
-    precision = AUTO_PRECISION if wanted.precision == "auto" else wanted.precision
+    precision = _auto_precision() if wanted.precision == "auto" else wanted.precision
     if wanted.runtime != "tensorrt":
         graphs = recorded(network, shape, max_batch_size, device, precision)
         return CudaRuntime(graphs, shape, device, "torch", precision)
@@ -58,6 +60,11 @@ def open_on_gpu(
     progress({"stage": "convert"})
     engine = open_engine(network, shape, max_batch_size, device, precision, path)
     return CudaRuntime(engine, shape, device, "tensorrt", precision)
+
+
+def _auto_precision() -> str:
+    lost = loss("shapes-detect", "torch", AUTO_PRECISION)
+    return AUTO_PRECISION if lost is not None and lost <= MAX_LOSS else "fp32"
 
 
 def _path(wanted: Wanted, device: CudaDevice, facts: Mapping[str, Any]) -> Path | None:

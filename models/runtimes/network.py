@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from models.answers import Progress
 from models.detections import DEFAULT_MAX_DETECTIONS
 from models.errors import RuntimeUnavailableError
+from models.faults import is_out_of_memory
 from models.runtimes import child, cores
 from models.runtimes.agreement import SAME, compare
 from models.runtimes.choice import Choice, choose, gated, machine
@@ -264,6 +265,8 @@ class _Opening:
         try:
             found = answers(self._runtime(("openvino", "fp32"), prepared), pictures, batch)
         except RuntimeError as error:
+            if is_out_of_memory(error):  # says nothing about the network
+                raise
             raise ConversionError(f"it does not run: {error}".splitlines()[0]) from error
         if broken := compare(expected, found, prepared.traits).broken(SAME):
             raise ConversionError(f"it answers otherwise than PyTorch: {broken}")

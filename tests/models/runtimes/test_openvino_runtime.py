@@ -25,6 +25,11 @@ class Stubborn(torch.nn.Module):
         raise NotImplementedError("not this way\nat all")
 
 
+class Hungry(torch.nn.Module):
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("std::bad_alloc")
+
+
 class Means(torch.nn.Module):
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         means: torch.Tensor = Mean()(batch)[0] if torch.is_inference_mode_enabled() else batch.mean((2, 3))
@@ -93,6 +98,11 @@ def test_pixels_of_another_shape_are_refused(means: OpenVinoRuntime) -> None:
 def test_a_network_that_cannot_be_traced_says_why_in_one_line() -> None:
     with pytest.raises(ConversionError, match=r"NotImplementedError: not this way$"):
         convert(Stubborn(), SHAPE)
+
+
+def test_want_of_memory_says_nothing_about_the_network() -> None:
+    with pytest.raises(RuntimeError, match="bad_alloc"):
+        convert(Hungry(), SHAPE)
 
 
 def test_openvino_reports_to_nobody_and_starts_no_thread_before_a_fork() -> None:

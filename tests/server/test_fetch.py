@@ -333,7 +333,8 @@ def test_no_other_module_imports_an_http_client() -> None:
                 [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             )
         }
-        if path.name not in ("fetch.py", "dial.py"):
+        # the probe of the doctor's asks the hosts of weights, in a process of its own
+        if path.name not in ("fetch.py", "dial.py", "network_probe.py"):
             assert not names & {"httpx", "httpcore", "requests", "urllib3", "aiohttp", "http.client"}, (
                 path.name
             )

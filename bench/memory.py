@@ -33,6 +33,7 @@ from bench.record import percentiles, record
 from bench.serving import RunningServer, start_process
 from server.footprint import footprint
 
+_BETWEEN_KILLS = 2.0
 RESPAWN_TIMEOUT = 120.0
 _POLL = 0.005
 
@@ -120,7 +121,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 uvloop.run(measure(server.url, requests, Load(8, None, args.seconds, 0.0)))
                 memory, told = take(server), executed_by(server, model)
                 print(f"executed by {told}", file=sys.stderr, flush=True)
-                respawns = [respawn_seconds(server, model) for _ in range(args.kills)]
+                respawns = []
+                for _ in range(args.kills):
+                    respawns.append(respawn_seconds(server, model))
+                    # a worker that has done nothing yet is started again with a delay, were it to die
+                    uvloop.run(measure(server.url, requests, Load(4, None, _BETWEEN_KILLS, 0.0)))
     return {
         "model": model,
         "executed_by": told,

@@ -147,7 +147,7 @@ def _peer_row(row: Result) -> tuple[str, ...]:
         shown,
         f"{row['per_second']:.1f}",
         f"{row['spread'][0]:.1f} to {row['spread'][1]:.1f}",
-        *(f"{1000 * latency[name]:.0f}" for name in ("p50", "p99")),
+        *_milliseconds(latency, "p50", "p99"),
     )
 
 
@@ -186,7 +186,7 @@ def sweep_table(result: Result) -> str:
         (
             row["clients"],
             f"{row['per_second']:.1f}",
-            *(f"{1000 * row['latency_seconds'][name]:.0f}" for name in names),
+            *_milliseconds(row["latency_seconds"], *names),
         )
         for row in result["by_clients"]
     ]
@@ -194,7 +194,7 @@ def sweep_table(result: Result) -> str:
         (
             f"{row['share']:.0%}",
             f"{row['rate']:.1f}",
-            *(f"{1000 * row['latency_seconds'][name]:.0f}" for name in names),
+            *_milliseconds(row["latency_seconds"], *names),
         )
         for row in result["by_load"]
     ]

@@ -136,10 +136,7 @@ class _Opening:
             with converted.locked(name, self.progress):
                 if converted.find(name) is None:
                     self.progress({"stage": "convert"})
-                    child.run(lambda: self._convert_only(converted, name, precision))
-
-    def _convert_only(self, converted: Converted, name: str, precision: str) -> None:
-        self._convert(converted, name, precision)
+                    child.run(lambda: self._convert(converted, name, precision))
 
     def in_openvino(self, precision: str, folder: Path | None) -> BlipNetwork:
         """In PyTorch where there is no other network, and `reason` says why."""

@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1
 _FAILED = 1
 
 
-def run(work: Callable[[], None]) -> bool:
+def run(work: Callable[[], object]) -> bool:
     """Run `work` in a fork and wait for it; whether it came to its end.
 
     False, without an exception, where there could be no fork or it died: the caller can do the work itself. Raises the
@@ -56,7 +56,7 @@ def run(work: Callable[[], None]) -> bool:
     return status == 0
 
 
-def _be_child(work: Callable[[], None], pipe: int, parent: int) -> None:
+def _be_child(work: Callable[[], object], pipe: int, parent: int) -> None:
     code = _FAILED
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from models.batch_sizes import batch_sizes
 from models.errors import RuntimeUnavailableError
 from models.runtimes.cuda_device import CudaDevice
 
@@ -61,14 +62,6 @@ def recorded(
         return Graphs(device, network, batch.permute(0, 3, 1, 2))
 
 
-def graph_sizes(max_batch_size: int) -> list[int]:
-    """Powers of two below `max_batch_size`, and that."""
-    return [
-        *(2**power for power in range(max_batch_size.bit_length()) if 2**power < max_batch_size),
-        max_batch_size,
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class _Graph:
     repeat: Callable[[], None]
@@ -78,7 +71,7 @@ class _Graph:
 
 
 class Graphs:
-    """`network`, recorded for the batch sizes of `graph_sizes`; as it is where that is not possible.
+    """`network`, recorded for the batch sizes of `batch_sizes`; as it is where that is not possible.
 
     `batch` is the one input of all recordings, (max_batch_size, 3, height, width) with values from 0 to 255: write
     there, then `run`. A network that gives something else when repeated than when run (its way depends on what it sees)
@@ -92,7 +85,7 @@ class Graphs:
         self._network = network
         self._graphs: dict[int, _Graph] = {}
         try:
-            for size in graph_sizes(len(batch)):
+            for size in batch_sizes(len(batch)):
                 self._graphs[size] = self._record(size)
             self._verify()
         except Exception as error:  # noqa: BLE001  border: whatever prevents a recording, the network itself is left

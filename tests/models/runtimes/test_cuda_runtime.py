@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from models.answers import Pixels, no_progress
+from models.batch_sizes import batch_sizes
 from models.errors import RuntimeUnavailableError
-from models.runtimes.cuda_graphs import graph_sizes
 from models.runtimes.cuda_runtime import CudaRuntime
 from models.runtimes.gpu import Wanted, open_on_gpu
 from tests.models.runtimes.cpu_device import CpuDevice
@@ -133,9 +133,9 @@ def test_images_of_another_shape_or_too_many_are_refused_before_anything_is_take
 
 
 def test_batches_are_repeated_from_recordings_of_the_next_larger_size() -> None:
-    assert graph_sizes(1) == [1]
-    assert graph_sizes(6) == [1, 2, 4, 6]
-    assert graph_sizes(8) == [1, 2, 4, 8]
+    assert batch_sizes(1) == [1]
+    assert batch_sizes(6) == [1, 2, 4, 6]
+    assert batch_sizes(8) == [1, 2, 4, 8]
     device = CpuDevice()
     runtime = make(device)
     before = device.num_repeated
@@ -180,7 +180,7 @@ def test_what_a_recording_reads_outlives_its_replacement_in_the_network() -> Non
         for value in values
         if isinstance(value, torch.Tensor)
     ]
-    assert sorted(len(value) for value in kept) == graph_sizes(MAX_BATCH_SIZE)
+    assert sorted(len(value) for value in kept) == batch_sizes(MAX_BATCH_SIZE)
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 1e-3), ("bf16", 1e-2)])

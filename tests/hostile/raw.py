@@ -1,0 +1,87 @@
+"""HTTP byte by byte: a client that keeps no rule of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class RawReply:
+    """What came back; `status` 0 means that the connection closed without a word."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """The code of an error in the one shape."""
+        error: dict[str, Any] = json.loads(self.body)["error"]
+        assert set(error) == {"code", "message", "request_id"}
+        return str(error["code"])
+
+
+class RawConnection:
+    """One connection. A peer that resets it has closed it."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address, timeout=PATIENCE)
+        self._received = b""
+
+    def send(self, content: bytes) -> bool:
+        """False where the peer takes no more."""
+        try:
+            self.socket.sendall(content)
+        except OSError:
+            return False
+        return True
+
+    def _receive(self) -> bool:
+        try:
+            chunk = self.socket.recv(65536)
+        except ConnectionResetError:
+            return False
+        self._received += chunk
+        return bool(chunk)
+
+    def reply(self) -> RawReply:
+        """The next reply, with as much of a body as its Content-Length says. Raises TimeoutError."""
+        while b"\r\n\r\n" not in self._received:
+            if not self._receive():
+                return RawReply(0, {}, self._received)
+        head, _, self._received = self._received.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = int(headers.get("content-length", "0"))
+        while len(self._received) < length and self._receive():
+            pass
+        body, self._received = self._received[:length], self._received[length:]
+        return RawReply(int(first.split()[1]), headers, body)
+
+    def is_closed_by_peer(self) -> bool:
+        """Waits for the end; False if more bytes come first. Raises TimeoutError."""
+        return not self._received and not self._receive()
+
+
+@contextlib.contextmanager
+def connected(address: tuple[str, int]) -> Iterator[RawConnection]:
+    """A connection, closed at the end."""
+    connection = RawConnection(address)
+    try:
+        yield connection
+    finally:
+        connection.socket.close()
+
+
+def exchange(address: tuple[str, int], content: bytes) -> RawReply:
+    """Send all of it on a connection of its own, and the first reply."""
+    with connected(address) as connection:
+        connection.send(content)
+        return connection.reply()

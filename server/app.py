@@ -13,10 +13,15 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from server.access import Access
+from server.cors import Cors, Preflights
 from server.engine import Engine
 from server.errors import RequestFailedError
+from server.guarded_route import GuardedRoute, open_paths
+from server.keys import Keys
 from server.log import configure_log
 from server.middleware import RequestScope
+from server.rate_limit import RateLimit
 from server.replies import ErrorReply
 from server.routes import Routes
 from server.settings import Settings
@@ -31,30 +36,48 @@ STARTUP_FAILURE = 3
 def create_app(settings: Settings | None = None, engine: Engine | None = None) -> Starlette:
     """The application. Without `settings` (``uvicorn --factory``) they are read here.
 
-    Raises SettingsError and NoSuchDeviceError; exits where uvicorn runs several workers, because each would
-    load every model again.
+    Raises SettingsError (of the keys file: KeysError) and NoSuchDeviceError; exits where uvicorn runs several
+    workers, because each would load every model again.
     """
     if settings is None:
         settings = engine.settings if engine is not None else _settings_under_foreign_server()
+    keys = Keys(settings.keys_file) if settings.keys_file is not None else None
     engine = engine or Engine(settings)
+    routes = Routes(engine).table()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        if keys is not None:
+            keys.start()
         engine.start()
         try:
             yield
         finally:
             await engine.stop()
+            if keys is not None:
+                keys.stop()
 
     app = Starlette(
-        routes=Routes(engine).table(),
-        middleware=[Middleware(RequestScope, metrics=engine.metrics, is_leaving=lambda: engine.is_leaving)],
+        routes=routes,
+        middleware=_middleware(engine, keys, routes),
         exception_handlers={RequestFailedError: _on_failed, HTTPException: _on_http_exception},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would send clients wherever their own Host header says
     app.state.engine = engine
     return app
+
+
+def _middleware(engine: Engine, keys: Keys | None, routes: Sequence[GuardedRoute]) -> list[Middleware]:
+    """Outermost first. Nothing of access is there that the settings do not ask for."""
+    settings = engine.settings
+    around = [Middleware(RequestScope, metrics=engine.metrics, is_leaving=lambda: engine.is_leaving)]
+    if settings.cors_origins:
+        around = [Middleware(Cors, origins=settings.cors_origins), *around, Middleware(Preflights)]
+    if keys is not None or settings.rate_limit:
+        limit = RateLimit(settings.rate_limit, settings.rate_limit_burst)
+        around.append(Middleware(Access, keys=keys, limit=limit, open_paths=open_paths(routes)))
+    return around
 
 
 async def _on_failed(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 EXIT_FAILED = 1
@@ -33,6 +34,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     from server.settings_load import SettingsError, load_settings
 
+    if options.command == "key":
+        from server.key_command import make_key
+
+        return make_key(options.name, is_admin=options.admin, expires=options.expires)
     own = ("command", "names", "as_json", "name", "images", "max_images")
     given = {name: value for name, value in vars(options).items() if name not in own and value is not None}
     if options.command == "doctor":
@@ -98,11 +103,26 @@ def _parser() -> argparse.ArgumentParser:
     quantise.add_argument(
         "--max-images", metavar="N", type=_positive, default=300, help="use no more of them (default 300)"
     )
+    key = commands.add_parser(
+        "key", help="make an API key, and its line of the keys file", allow_abbrev=False
+    )
+    key.add_argument("name", metavar="NAME", help="whose it is; stands in the log")
+    key.add_argument("--admin", action="store_true", help="may also load, unload and reload models")
+    key.add_argument(
+        "--expires", metavar="DATE", type=_date, help="not valid from the beginning of this day on (UTC)"
+    )
     for command in (pull, models, quantise):
         command.add_argument(
             "--config", metavar="FILE", help="settings file, else engine.toml where it exists"
         )
     return parser
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a date like 2027-01-31") from None
 
 
 def _positive(text: str) -> int:

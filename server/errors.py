@@ -44,6 +44,10 @@ KINDS: Mapping[str, Kind] = {
     "invalid_image_url": Kind(_BAD, "image_url is not a valid http or https address."),
     "image_url_not_allowed": Kind(_BAD, "image_url leads to an address that is not allowed."),
     "image_url_disabled": Kind(_BAD, "This server does not fetch images by URL; send the image itself."),
+    "unauthorized": Kind(
+        HTTPStatus.UNAUTHORIZED, "Give a valid API key, as Authorization: Bearer KEY or as X-API-Key: KEY."
+    ),
+    "admin_key_required": Kind(HTTPStatus.FORBIDDEN, "This needs an admin key."),
     "forbidden": Kind(HTTPStatus.FORBIDDEN, "This is only allowed from the machine that the server runs on."),
     "not_found": Kind(_GONE, "There is no such page; GET /docs lists what there is."),
     "model_not_found": Kind(_GONE, "There is no such model; GET /models lists what there is."),
@@ -61,6 +65,9 @@ KINDS: Mapping[str, Kind] = {
     "image_too_large": Kind(_IMAGE, "The image has too many pixels or a side that is too long."),
     "image_unprocessable": Kind(_IMAGE, "The model cannot work on this image."),
     "image_fetch_failed": Kind(_IMAGE, "The image could not be fetched: {subject}."),
+    "rate_limited": Kind(
+        HTTPStatus.TOO_MANY_REQUESTS, "Too many requests; Retry-After says when to go on.", 1.0
+    ),
     "queue_full": Kind(_BUSY, "Too many requests are waiting for this model.", 1.0),
     "overloaded": Kind(_BUSY, "The server holds as much as it can.", 1.0),
     "model_loading": Kind(_BUSY, "The model {subject} is still loading{progress}.", 5.0),

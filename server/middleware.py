@@ -98,6 +98,6 @@ def _log_access(scope: Scope, status: int) -> None:
         "duration_ms": round((time.monotonic() - state["started_at"]) * 1000, 3),
         "client": client[0] if client else None,
     }
-    named = ("model_id", "error_code", "batch_size", "cache")
+    named = ("key_id", "model_id", "error_code", "batch_size", "cache")
     fields |= {name: state[name] for name in named if name in state}
     log.log(level, "request", extra=fields)

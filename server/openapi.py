@@ -70,7 +70,7 @@ def _paths() -> dict[str, Any]:
         "/models/{model_id}/load": {
             **model,
             "post": _operation(
-                "Begin to load a model (from this machine only).",
+                "Begin to load a model (operators only).",
                 "forbidden",
                 "model_not_found",
                 success=HTTPStatus.ACCEPTED,
@@ -78,12 +78,12 @@ def _paths() -> dict[str, Any]:
         },
         "/models/{model_id}/unload": {
             **model,
-            "post": _operation("Unload a model (from this machine only).", "forbidden", "model_not_found"),
+            "post": _operation("Unload a model (operators only).", "forbidden", "model_not_found"),
         },
         "/models/{model_id}/reload": {
             **model,
             "post": _operation(
-                "Serve a model with its weights as they are now, without losing a request (from this machine only).",
+                "Serve a model with its weights as they are now, without losing a request (operators only).",
                 "forbidden",
                 "model_not_found",
                 "reload_in_progress",
@@ -110,6 +110,7 @@ def _inference() -> dict[str, Any]:
     prompts = {"type": "array", "items": _TEXT, "maxItems": MAX_PROMPTS, "description": "Repeat the field."}
     form = {"model_id": _TEXT, "prompt": _TEXT, "prompts": prompts, "image": file, **_options()}
     codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
+    codes -= {"unauthorized", "admin_key_required"}  # access_description.py adds them where there are keys
     operation = _operation(
         "Run a model on one image.", *sorted(codes), schema={"$ref": _REF.format(model="Inference")}
     )

@@ -1,4 +1,4 @@
-"""Who may load and unload models as long as there are no keys: only somebody on this very machine."""
+"""Who may load and unload models: an admin key; as long as there are no keys, only somebody on this very machine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from server.errors import RequestFailedError
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+
+
+def check_operator(scope: Scope) -> None:
+    """Raises RequestFailedError ``admin_key_required`` (with keys) or ``forbidden`` (without)."""
+    role = scope["state"].get("role")
+    if role is None:
+        check_is_local(Request(scope))
+    elif role != "admin":
+        raise RequestFailedError("admin_key_required")
 
 
 def check_is_local(request: Request) -> None:
@@ -22,7 +32,7 @@ def check_is_local(request: Request) -> None:
     client = request.client.host if request.client else ""
     origin = request.headers.get("origin")
     is_local = (
-        _is_loopback(client)
+        is_loopback(client)
         and not any(name in request.headers for name in _FORWARDED)
         and _names_loopback(f"//{request.headers.get('host', '')}")
         and (origin is None or _names_loopback(origin))
@@ -36,10 +46,11 @@ def _names_loopback(url: str) -> bool:
         name = urlsplit(url).hostname or ""
     except ValueError:
         return False
-    return name == "localhost" or _is_loopback(name)
+    return name == "localhost" or is_loopback(name)
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether it is this machine's own; False for what is no address."""
     try:
         ip = ip_address(address)
     except ValueError:

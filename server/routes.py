@@ -6,14 +6,15 @@ from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
+from server.access import NOBODY
+from server.access_description import describe_access
 from server.docs import docs_page
 from server.engine import Engine
+from server.guarded_route import GuardedRoute, Level
 from server.inference import Inference
 from server.metrics import Metrics
 from server.openapi import describe_api
-from server.operators import check_is_local
 from server.replies import JsonReply
 from server.served import health_of
 
@@ -25,24 +26,29 @@ class Routes:
         self._engine = engine
         self._registry = engine.registry
         description = describe_api()
+        describe_access(description, self.table(), engine.settings)
         self._openapi = JsonReply(description)
         self._docs = docs_page(description)
 
-    def table(self) -> list[Route]:
-        """Path, endpoint, methods."""
+    def table(self) -> list[GuardedRoute]:
+        """Path, endpoint, methods, and who may use it."""
+        settings = self._engine.settings
+        metrics: Level = "public" if settings.public_metrics else "key"
+        docs: Level = "public" if settings.public_docs else "key"
+        inference = Inference(self._engine)
         return [
-            Route("/inference", Inference(self._engine), methods=["POST"]),
-            Route("/models", self.list_models, methods=["GET"]),
-            Route("/models/{model_id}", self.show_model, methods=["GET"]),
-            Route("/models/{model_id}/load", self.load_model, methods=["POST"]),
-            Route("/models/{model_id}/unload", self.unload_model, methods=["POST"]),
-            Route("/models/{model_id}/reload", self.reload_model, methods=["POST"]),
-            Route("/healthz", self.readiness, methods=["GET"]),
-            Route("/readyz", self.readiness, methods=["GET"]),
-            Route("/livez", self.liveness, methods=["GET"]),
-            Route("/metrics", self.metrics, methods=["GET"]),
-            Route("/openapi.json", self.openapi, methods=["GET"]),
-            Route("/docs", self.docs, methods=["GET"]),
+            GuardedRoute("/inference", inference, methods=["POST"], access="key"),
+            GuardedRoute("/models", self.list_models, methods=["GET"], access="key"),
+            GuardedRoute("/models/{model_id}", self.show_model, methods=["GET"], access="key"),
+            GuardedRoute("/models/{model_id}/load", self.load_model, methods=["POST"], access="admin"),
+            GuardedRoute("/models/{model_id}/unload", self.unload_model, methods=["POST"], access="admin"),
+            GuardedRoute("/models/{model_id}/reload", self.reload_model, methods=["POST"], access="admin"),
+            GuardedRoute("/healthz", self.readiness, methods=["GET"], access="public"),
+            GuardedRoute("/readyz", self.readiness, methods=["GET"], access="public"),
+            GuardedRoute("/livez", self.liveness, methods=["GET"], access="public"),
+            GuardedRoute("/metrics", self.metrics, methods=["GET"], access=metrics),
+            GuardedRoute("/openapi.json", self.openapi, methods=["GET"], access=docs),
+            GuardedRoute("/docs", self.docs, methods=["GET"], access=docs),
         ]
 
     async def list_models(self, request: Request) -> Response:
@@ -55,32 +61,32 @@ class Routes:
 
     async def load_model(self, request: Request) -> Response:
         """Begin to load: 200 if it serves already, else 202."""
-        check_is_local(request)
         served = self._registry.find(request.path_params["model_id"])
         await self._registry.load(served)
         return JsonReply(served.describe(), HTTPStatus.OK if served.is_ready else HTTPStatus.ACCEPTED)
 
     async def unload_model(self, request: Request) -> Response:
         """Drain and end its processes; replies when they are gone."""
-        check_is_local(request)
         served = self._registry.find(request.path_params["model_id"])
         await self._registry.unload(served)
         return JsonReply(served.describe())
 
     async def reload_model(self, request: Request) -> Response:
         """Replies when requests get the new weights; for a model that is not loaded the same as a load."""
-        check_is_local(request)
         served = self._registry.find(request.path_params["model_id"])
         await self._registry.reload(served)
         return JsonReply(served.describe(), HTTPStatus.OK if served.is_ready else HTTPStatus.ACCEPTED)
 
     async def readiness(self, request: Request) -> Response:
-        """200 if every required model has a replica that serves and the server is not stopping, else 503."""
+        """200 if every required model has a replica that serves and the server is not stopping, else 503.
+
+        Where there are keys, who gives none learns nothing of the models.
+        """
         is_stopping = self._registry.is_stopping or self._engine.is_leaving
         health = health_of(self._registry.models.values(), is_stopping=is_stopping)
-        return JsonReply(
-            health, HTTPStatus.OK if health["status"] == "ready" else HTTPStatus.SERVICE_UNAVAILABLE
-        )
+        status = HTTPStatus.OK if health["status"] == "ready" else HTTPStatus.SERVICE_UNAVAILABLE
+        is_stranger = request.scope["state"].get("role") == NOBODY
+        return JsonReply({"status": health["status"]} if is_stranger else health, status)
 
     async def liveness(self, request: Request) -> Response:
         """200 as long as the event loop turns."""

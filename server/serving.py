@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ from server.engine import Engine
 from server.leaving import Leaving
 from server.listener import listen
 from server.log import configure_log
+from server.operators import is_loopback
 from server.settings import Settings
 from server.settings_load import SettingsError
 
@@ -29,6 +31,7 @@ EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: starting again as it is cannot help."""
 EXIT_UNAVAILABLE = 75
 """EX_TEMPFAIL of sysexits.h: starting again, perhaps elsewhere, may help."""
+log = logging.getLogger(__name__)
 SAMPLE = Path("models/demo/samples/sample.jpg")
 
 
@@ -47,6 +50,11 @@ def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create
         where = f"{settings.host} port {settings.port}"
         print(f"inference-engine: cannot listen on {where}: {error.strerror or error}", file=sys.stderr)
         return EXIT_CONFIG
+    if settings.keys_file is None and not is_loopback(listener.getsockname()[0]):
+        log.warning(
+            "NO API KEYS: whoever reaches %s port %d may ask; `inference-engine key NAME` makes a key",
+            *listener.getsockname()[:2],
+        )
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -60,8 +68,10 @@ def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create
         timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
     )
-    address = base_url(listener)
-    server = Leaving(config, settings.lame_duck, lambda: print(welcome(address), flush=True), engine.leave)
+    address, needs_key = base_url(listener), settings.keys_file is not None
+    server = Leaving(
+        config, settings.lame_duck, lambda: print(welcome(address, needs_key), flush=True), engine.leave
+    )
     engine.registry.on_given_up = lambda: server.give_up(EXIT_UNAVAILABLE)
     # uvicorn puts these back when it is done and raises the signal again; with its own it ends with code 0 then.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -78,13 +88,14 @@ def base_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def welcome(address: str) -> str:
+def welcome(address: str, needs_key: bool = False) -> str:
     """What is printed once the server listens: its address, something to try, something to read."""
     sample = Path(__file__).resolve().parent.parent / SAMPLE
     if sample.is_relative_to(Path.cwd()):  # else the whole path, so that the line can be pasted as it is
         sample = sample.relative_to(Path.cwd())
+    key = "-H 'Authorization: Bearer KEY' " if needs_key else ""
     return (
         f"Listening on {address}\n"
-        f"Try it:  curl -F model_id=shapes-detect -F image=@{sample} {address}/inference\n"
+        f"Try it:  curl {key}-F model_id=shapes-detect -F image=@{sample} {address}/inference\n"
         f"Read on: {address}/docs"
     )

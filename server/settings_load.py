@@ -13,6 +13,9 @@ from pydantic.fields import FieldInfo
 
 from server.settings import DEFAULT_CONFIG, ENV_PREFIX, Settings
 
+SECRET_ENDINGS = ("key", "keys", "token", "tokens", "password", "secret")
+"""Of names whose values are never shown, the known and the mistaken ones."""
+
 
 class SettingsError(Exception):
     """The engine was not started because of its settings; `lines` say which and what is allowed."""
@@ -62,7 +65,7 @@ def _unknown_variables() -> list[str]:
         variable for name, field in Settings.model_fields.items() for variable in variable_names(name, field)
     }
     return [
-        f"environment {name}={os.environ[name]!r}: unknown setting{_suggest(name, known)}"
+        f"environment {name}={_shown(name, os.environ[name])}: unknown setting{_suggest(name, known)}"
         for name in sorted(os.environ)
         if name.startswith(ENV_PREFIX) and name not in known
     ]
@@ -77,9 +80,15 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
         if problem["type"] == "extra_forbidden":
             known = _known_names(path)
             message = f"unknown setting{_suggest(path.rpartition('.')[2], known)}"
-        where = f"{path} = {problem['input']!r:.200} ({source_of(path, given)})" if path else "settings"
+        where = (
+            f"{path} = {_shown(path, problem['input'])} ({source_of(path, given)})" if path else "settings"
+        )
         reasons.setdefault(where, []).append(message)
     return [f"{where}: {' or '.join(messages)}" for where, messages in reasons.items()]
+
+
+def _shown(name: str, value: object) -> str:
+    return "***" if name.lower().endswith(SECRET_ENDINGS) else f"{value!r:.200}"
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -9,9 +9,8 @@ from typing import Any
 from server.doctor.addresses import without_secrets
 from server.doctor.finding import Finding, ok
 from server.settings import Settings
-from server.settings_load import source_of
+from server.settings_load import SECRET_ENDINGS, source_of
 
-SECRET_ENDINGS = ("key", "keys", "token", "tokens", "password", "secret")
 LONG = 200
 
 

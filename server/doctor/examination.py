@@ -7,6 +7,7 @@ from typing import Any
 
 from pool import Pool, usable_cores
 from server.devices import NoSuchDeviceError, pick_devices
+from server.doctor.access import check_access
 from server.doctor.chosen import check_chosen
 from server.doctor.finding import Finding, Section, ok
 from server.doctor.folders import check_folders
@@ -61,6 +62,7 @@ def examine(
         "Folders": check_folders(settings, variables, sources),
         "Weights": weights or [ok("weights", "no model is named or loads at start")],
         "Port": check_port(settings),
+        "Keys": check_access(settings),
         "Network": check_network(settings, asked, network.answer() if network else Answer(), variables),
     }
     facts = GpuFacts(

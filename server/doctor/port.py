@@ -27,7 +27,7 @@ def check_port(settings: Settings, proc: Path = PROC) -> list[Finding]:
         return [explain(where, error, _owner(port, proc) if error.errno == errno.EADDRINUSE else "")]
     text = f"{where} is free" if port else f"{host}: any free port is taken"
     if host in EVERYWHERE:
-        text += "; reachable from every network of this machine, and whoever reaches it may ask"
+        text += "; reachable from every network of this machine"
     return [ok("port", text)]
 
 

@@ -29,6 +29,7 @@ TITLES = [
     "Folders",
     "Weights",
     "Port",
+    "Keys",
     "Network",
 ]
 FAKE_TORCH = "__version__ = '2.15.0'\ncuda = None\n"

@@ -76,4 +76,4 @@ def test_a_host_that_is_not_this_machines_is_a_problem() -> None:
 
 def test_every_interface_is_said_to_be_open_to_all() -> None:
     (found,) = check_port(settings_of(host="0.0.0.0", port=0))
-    assert found.status == "ok" and "whoever reaches it" in found.text
+    assert found.status == "ok" and "every network" in found.text

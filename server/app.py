@@ -18,7 +18,7 @@ from server.cors import Cors, Preflights
 from server.engine import Engine
 from server.errors import RequestFailedError
 from server.guarded_route import GuardedRoute, open_paths
-from server.keys import Keys
+from server.keys import REREAD_INTERVAL, Keys
 from server.log import configure_log
 from server.middleware import RequestScope
 from server.rate_limit import RateLimit
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     """
     if settings is None:
         settings = engine.settings if engine is not None else _settings_under_foreign_server()
-    keys = Keys(settings.keys_file) if settings.keys_file is not None else None
+    keys = Keys(settings.keys_file, REREAD_INTERVAL) if settings.keys_file is not None else None
     engine = engine or Engine(settings)
     routes = Routes(engine).table()
 

@@ -91,7 +91,7 @@ def digest_of(key: bytes) -> bytes:
 class Keys:
     """The keys of one file. Made at start, which raises KeysError; `start` and `stop` its thread."""
 
-    def __init__(self, path: Path, interval: float = REREAD_INTERVAL) -> None:
+    def __init__(self, path: Path, interval: float) -> None:
         self._path = path
         self._interval = interval
         self._content = read_file(path)

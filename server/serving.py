@@ -50,11 +50,9 @@ def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create
         where = f"{settings.host} port {settings.port}"
         print(f"inference-engine: cannot listen on {where}: {error.strerror or error}", file=sys.stderr)
         return EXIT_CONFIG
-    if settings.keys_file is None and not is_loopback(listener.getsockname()[0]):
-        log.warning(
-            "NO API KEYS: whoever reaches %s port %d may ask; `inference-engine key NAME` makes a key",
-            *listener.getsockname()[:2],
-        )
+    needs_key = settings.keys_file is not None
+    if not needs_key:
+        warn_if_open(*listener.getsockname()[:2])
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -68,7 +66,7 @@ def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create
         timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
     )
-    address, needs_key = base_url(listener), settings.keys_file is not None
+    address = base_url(listener)
     server = Leaving(
         config, settings.lame_duck, lambda: print(welcome(address, needs_key), flush=True), engine.leave
     )
@@ -79,6 +77,16 @@ def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listener]))
     return server.exit_code
+
+
+def warn_if_open(host: str, port: int) -> None:
+    """Where there are no keys: say so if others than this machine can reach the socket."""
+    if not is_loopback(host):
+        log.warning(
+            "NO API KEYS: whoever reaches %s port %d may ask; `inference-engine key NAME` makes a key",
+            host,
+            port,
+        )
 
 
 def base_url(listener: socket.socket) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.listener import listen
-from server.serving import base_url, welcome
+from server.serving import base_url, warn_if_open, welcome
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,21 @@ def test_the_line_to_try_can_be_pasted_wherever_the_server_was_started(
         assert line.endswith("http://h:1/inference")
     monkeypatch.chdir(root)
     assert "image=@models/demo/samples/sample.jpg" in welcome("")
+
+
+def test_the_line_to_try_has_a_key_where_one_is_needed() -> None:
+    assert "-H 'Authorization: Bearer KEY' -F model_id" in welcome("http://h:1", needs_key=True)
+    assert "Bearer" not in welcome("http://h:1")
+
+
+@pytest.mark.parametrize(("host", "num_lines"), [
+    ("127.0.0.1", 0), ("::1", 0), ("0.0.0.0", 1), ("::", 1), ("192.0.2.1", 1), ("2001:db8::1", 1),
+])  # fmt: skip
+def test_no_keys_beyond_loopback_is_said_loudly(
+    host: str, num_lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_if_open(host, 5000)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * num_lines
+    assert all(
+        f"NO API KEYS: whoever reaches {host} port 5000" in record.getMessage() for record in caplog.records
+    )

@@ -151,6 +151,16 @@ def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     assert lines_of() == ["environment ENGINE_PROT='1': unknown setting; did you mean ENGINE_PORT?"]
 
 
+def test_what_may_be_a_secret_is_not_shown_even_where_it_does_not_belong(
+    empty_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINE_API_KEY", "Xsecret")
+    assert lines_of()[0].startswith("environment ENGINE_API_KEY=***: unknown setting; did you mean")
+    monkeypatch.delenv("ENGINE_API_KEY")
+    (empty_place / "engine.toml").write_text('api_keys = ["Xsecret"]\n')
+    assert "api_keys = *** (engine.toml)" in lines_of()[0] and "Xsecret" not in lines_of()[0]
+
+
 def test_the_place_of_a_wrong_value_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINE_PORT", "x")
     assert "(environment ENGINE_PORT)" in lines_of()[0]

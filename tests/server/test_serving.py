@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from server.listener import listen
-from server.serving import base_url, warn_if_open, welcome
+from server.serving import base_url, serve, warn_if_open, welcome
+from server.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,22 @@ def test_no_keys_beyond_loopback_is_said_loudly(
     assert all(
         f"NO API KEYS: whoever reaches {host} port 5000" in record.getMessage() for record in caplog.records
     )
+
+
+@pytest.mark.parametrize(("content", "part"), [
+    (None, "cannot be read: No such file"), ("", "holds no key"), ("damaged", "not valid TOML (at line 1"),
+])  # fmt: skip
+def test_a_keys_file_that_cannot_be_used_is_a_reason_not_to_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: str | None,
+    part: str,
+) -> None:
+    monkeypatch.setattr("server.serving.configure_log", lambda *arguments: None)
+    path = tmp_path / "keys.toml"
+    if content is not None:
+        path.write_text(content)
+    assert serve(Settings(keys_file=path, port=0, load_at_start=(), cuda_visible_devices="")) == 78
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"inference-engine: keys file {path}") and part in line

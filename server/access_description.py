@@ -26,7 +26,7 @@ def describe_access(
     for route in routes:
         codes = _codes(route.access, has_keys=has_keys, has_limit=settings.rate_limit > 0)
         added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}
-        for name, operation in document["paths"][route.path].items():
+        for name, operation in document["paths"].get(route.path, {}).items():
             if name == "parameters":
                 continue
             if has_keys:

@@ -71,7 +71,7 @@ def test_no_keys_beyond_loopback_is_said_loudly(
 
 
 @pytest.mark.parametrize(("content", "part"), [
-    (None, "cannot be read: No such file"), ("", "holds no key"), ("damaged", "not valid TOML (at line 1"),
+    (None, "cannot be read: No such file"), ("", "holds no key"), ("damaged", "not valid TOML (at "),
 ])  # fmt: skip
 def test_a_keys_file_that_cannot_be_used_is_a_reason_not_to_start(
     tmp_path: Path,

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from server.engine import Engine
 from server.errors import RequestFailedError
 from server.log import configure_log
+from server.loop_guard import LoopGuard
 from server.middleware import RequestScope
 from server.replies import ErrorReply
 from server.routes import Routes
@@ -48,7 +49,10 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
     app = Starlette(
         routes=Routes(engine).table(),
-        middleware=[Middleware(RequestScope, metrics=engine.metrics, is_leaving=lambda: engine.is_leaving)],
+        middleware=[
+            Middleware(RequestScope, metrics=engine.metrics, is_leaving=lambda: engine.is_leaving),
+            Middleware(LoopGuard),
+        ],
         exception_handlers={RequestFailedError: _on_failed, HTTPException: _on_http_exception},
         lifespan=lifespan,
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import server
-from server.dial import is_public
 from server.errors import RequestFailedError
 from server.fetch import MAX_PER_HOST, Fetcher, parse_url
+from server.reach import Reach, is_public
 from tests.server.origin import PUBLIC, Origin, redirect, response, running_origin
 
 IMAGE = b"\xff\xd8\xff" + bytes(1000)
@@ -305,7 +305,7 @@ async def test_a_redirect_may_not_leave_tls(origin: Origin, monkeypatch: pytest.
     one = fetcher(origin)
 
     async def answer(url: object, grow: object) -> object:
-        return parse_url("http://images.example/a.jpg")
+        return parse_url("http://images.example/a.jpg", Reach())
 
     monkeypatch.setattr(one, "_get", answer)
     with pytest.raises(RequestFailedError) as caught:

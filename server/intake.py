@@ -73,7 +73,7 @@ class Intake:
         admit(parsed.model_id)
         image_url, encoded = parsed.image_url, parsed.image_base64
         if image_url is not None and image_url[:5].lower() == "data:":
-            image_url, encoded = None, base64_in(image_url)
+            encoded, image_url = base64_in(image_url), None
         return InferenceRequest(
             model_id=parsed.model_id,
             prompt=parsed.prompt,

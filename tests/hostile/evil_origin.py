@@ -7,9 +7,7 @@ Run inside ``unshare --net --mount``: `take_all_addresses` and `be_the_name_serv
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import fcntl
-import os
 import socket
 import ssl
 import struct
@@ -20,7 +18,16 @@ from pathlib import Path
 
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 _UP = 0x1 | 0x8 | 0x40  # IFF_UP, IFF_LOOPBACK, IFF_RUNNING
-_BLOCKS = ("1.0.0.1/8", "2.0.0.1/7", "4.0.0.1/6", "8.0.0.1/5", "16.0.0.1/4", "32.0.0.1/3", "64.0.0.1/2", "128.0.0.1/1")
+_BLOCKS = (
+    "1.0.0.1/8",
+    "2.0.0.1/7",
+    "4.0.0.1/6",
+    "8.0.0.1/5",
+    "16.0.0.1/4",
+    "32.0.0.1/3",
+    "64.0.0.1/2",
+    "128.0.0.1/1",
+)
 V6 = ("fd00:ec2::254", "fd12:3456::1", "2606:4700::1111")
 PORTS = (80, 443, 22, 6379, 8080)
 
@@ -63,7 +70,9 @@ class Internet:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             self.hits[-1] = Hit(address, port, head.splitlines()[0])
-            writer.write(self.answers.get(head.split()[1], b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"))
+            writer.write(
+                self.answers.get(head.split()[1], b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            )
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # written down already, which is what it is here for
@@ -125,7 +134,9 @@ def take_all_addresses() -> None:
             address, _, prefix = block.partition("/")
             mask = socket.inet_ntoa(struct.pack("!I", 2**32 - 2 ** (32 - int(prefix))))
             for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, mask)):
-                packed = struct.pack("16sHH4s8x", f"lo:{number}".encode(), socket.AF_INET, 0, socket.inet_aton(value))
+                packed = struct.pack(
+                    "16sHH4s8x", f"lo:{number}".encode(), socket.AF_INET, 0, socket.inet_aton(value)
+                )
                 fcntl.ioctl(control, request, packed)
     with socket.socket(socket.AF_INET6) as control:
         for address in V6:
@@ -143,18 +154,9 @@ def be_the_name_server(folder: Path) -> None:
         ours = folder / Path(place).name
         ours.write_text(text)
         if Path(place).exists():
-            subprocess.run(["mount", "--bind", str(ours), os.path.realpath(place)], check=True)  # noqa: PTH120
+            stand_in(ours, Path(place))
 
 
-def self_signed(folder: Path, name: str) -> ssl.SSLContext:
-    """A certificate for `name` that nobody has signed but itself."""
-    key, certificate = folder / "key.pem", folder / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
-assert ctypes.sizeof(ctypes.c_void_p) == 8, "the requests to the kernel are packed for 64 bits"
+def stand_in(ours: Path, theirs: Path) -> None:
+    """Whoever reads `theirs` in this mount namespace reads `ours`. Raises CalledProcessError."""
+    subprocess.run(["mount", "--bind", str(ours), str(theirs.resolve())], check=True)

@@ -15,27 +15,37 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from server.fetch import Fetcher
 from server.loop_guard import FETCH_HEADER
 from server.reach import Reach, read_domain
 from tests.server.conftest import Running, error_of, serving, until
-from tests.server.images import encode, scene
+from tests.server.images import encode, noise, scene
 from tests.server.origin import PUBLIC, Origin, redirect, response, running_origin
 
 IMAGE = encode(scene())
-DATA_URL = "data:image/png;base64," + base64.b64encode(IMAGE).decode()
+PICTURE = encode(noise(64, 64))
+DATA_URL = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def running() -> AsyncIterator[Running]:
+    """One server for all; `fetching` gives it an internet."""
+    async with serving() as one:
+        yield one
 
 
 @contextlib.asynccontextmanager
-async def engine_and_origin(
-    reach: Reach | None = None, **settings: Any
-) -> AsyncIterator[tuple[Running, Origin]]:
+async def fetching(running: Running, reach: Reach | None = None) -> AsyncIterator[Origin]:
     async with running_origin() as origin:
         origin.answers["/a.png"] = response(IMAGE)
-        fetcher = Fetcher(1_000_000, 64, origin.backend(reach), reach=reach)
-        async with serving(fetcher=fetcher, **settings) as running:
-            yield running, origin
+        running.engine._fetcher = Fetcher(1_000_000, 64, origin.backend(reach), reach=reach)
+        yield origin
+        await running.engine._fetcher.close()
 
 
 async def ask(running: Running, url: str, **fields: Any) -> httpx.Response:
@@ -68,8 +78,8 @@ REFUSED = [
 ]  # fmt: skip
 
 
-async def test_what_must_not_be_fetched_is_refused_and_nobody_is_reached() -> None:
-    async with engine_and_origin() as (running, origin):
+async def test_what_must_not_be_fetched_is_refused_and_nobody_is_reached(running: Running) -> None:
+    async with fetching(running) as origin:
         internal(origin)
         for url in REFUSED:
             reply = await ask(running, url)
@@ -80,8 +90,8 @@ async def test_what_must_not_be_fetched_is_refused_and_nobody_is_reached() -> No
         assert (await ask(running, "http://images.example/a.png")).status_code == 200
 
 
-async def test_redirects_lead_nowhere_else() -> None:
-    async with engine_and_origin() as (running, origin):
+async def test_redirects_lead_nowhere_else(running: Running) -> None:
+    async with fetching(running) as origin:
         internal(origin)
         for number in range(5):
             reply = await ask(running, f"http://images.example/to/{number}")
@@ -90,21 +100,21 @@ async def test_redirects_lead_nowhere_else() -> None:
         assert [hit.split()[1] for hit in origin.hits] == [f"/to/{number}" for number in range(5)]
 
 
-@pytest.mark.parametrize("setting", ["public", "off", ("images.example",)])
-async def test_a_data_url_is_the_image_itself_whatever_may_be_fetched(setting: Any) -> None:
-    async with engine_and_origin(image_url=setting) as (running, origin):
+async def test_a_data_url_is_the_image_itself_whatever_may_be_fetched() -> None:
+    async with serving(image_url="off") as running:
         reply = await ask(running, DATA_URL)
-        raw = await running.infer(IMAGE)
+        raw = await running.infer(PICTURE)
+        assert len(DATA_URL) > 2048, "it is no address"
         assert (reply.status_code, reply.json()["crc"]) == (200, raw.json()["crc"])
-        assert len(DATA_URL) > 2048
         for text, code in {"": "empty_body", "Q": "invalid_base64", "QQ==\n": "invalid_base64"}.items():
             assert error_of(await ask(running, "data:image/png;base64," + text)) == code
-        assert origin.lookups == []
+        assert error_of(await ask(running, "http://images.example/")) == "image_url_disabled"
+        assert running.engine._fetcher is None
 
 
-async def test_only_listed_domains_are_asked_for_and_only_they_are_looked_up() -> None:
+async def test_only_listed_domains_are_asked_for_and_only_they_are_looked_up(running: Running) -> None:
     reach = Reach((read_domain("images.example."), read_domain("*.Bücher.example")))
-    async with engine_and_origin(reach) as (running, origin):
+    async with fetching(running, reach) as origin:
         origin.names |= {"a.b.xn--bcher-kva.example": [PUBLIC], "sly.xn--bcher-kva.example": ["10.0.0.1"]}
         origin.answers["/to"] = redirect("http://other.example/a.png")
         for url in (
@@ -125,11 +135,8 @@ async def test_only_listed_domains_are_asked_for_and_only_they_are_looked_up() -
         assert set(origin.dials) == {PUBLIC}
 
 
-async def test_what_a_fetching_server_asks_for_is_refused_so_nothing_goes_round() -> None:
-    async with (
-        running_origin() as origin,
-        serving(fetcher=Fetcher(1_000_000, 8, origin.backend())) as running,
-    ):
+async def test_what_a_fetching_server_asks_for_is_refused_so_nothing_goes_round(running: Running) -> None:
+    async with fetching(running) as origin:
         origin.port = running.port  # the public name of the service
         reply = await ask(running, "http://images.example/models")
         assert (error_of(reply), origin.dials) == ("image_fetch_failed", [PUBLIC])
@@ -147,8 +154,10 @@ async def drip(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_a_dripping_origin_holds_no_model_and_delays_no_request_that_brings_its_image() -> None:
-    async with engine_and_origin() as (running, origin):
+async def test_a_dripping_origin_holds_no_model_and_delays_no_request_that_brings_its_image(
+    running: Running,
+) -> None:
+    async with fetching(running) as origin:
         origin.answers["/drip"] = drip
         origin.names["other.example"] = [PUBLIC]
         calm = await latencies(running)
@@ -189,8 +198,8 @@ async def latencies(running: Running, num_requests: int = 40) -> list[float]:
     return sorted(seconds)
 
 
-async def test_a_client_that_leaves_ends_its_download() -> None:
-    async with engine_and_origin() as (running, origin):
+async def test_a_client_that_leaves_ends_its_download(running: Running) -> None:
+    async with fetching(running) as origin:
         origin.answers["/drip"] = drip
         task = asyncio.create_task(ask(running, "http://images.example/drip"))
         await until(lambda: running.engine.budget.num_bytes > 0 and bool(origin.hits))
@@ -198,20 +207,14 @@ async def test_a_client_that_leaves_ends_its_download() -> None:
         await until(lambda: running.engine.budget.num_bytes == 0)
 
 
-async def test_a_model_that_may_not_be_loaded_costs_no_download() -> None:
-    async with engine_and_origin(on_demand="off") as (running, origin):
+async def test_what_is_refused_anyway_costs_no_download_and_downloads_count_as_bodies() -> None:
+    limits = {"max_in_flight_bytes": 60_000, "max_body_bytes": 50_000, "max_json_bytes": 50_000}
+    async with serving(on_demand="off", **limits) as running, fetching(running) as origin:
         reply = await ask(running, "http://images.example/a.png", model_id="ask")
         assert (reply.status_code, error_of(reply)) == (503, "model_unavailable")
+        reply = await ask(running, "http://images.example/a.png", parameters={"confidence": 2})
+        assert (reply.status_code, error_of(reply)) == (400, "invalid_parameter")
         assert origin.lookups == []
-
-
-async def test_downloads_count_against_the_bytes_of_all_bodies() -> None:
-    async with engine_and_origin(
-        max_in_flight_bytes=60_000, max_body_bytes=50_000, max_json_bytes=50_000
-    ) as (
-        running,
-        origin,
-    ):
         origin.answers["/large"] = response(bytes(100_000))
         reply = await ask(running, "http://images.example/large")
         assert (reply.status_code, error_of(reply)) == (503, "overloaded")

@@ -35,11 +35,16 @@ def _read_domains(value: object) -> object:
     return domains
 
 
+def _read_ports(value: object) -> object:
+    ports = tuple(int(text) for text in map(str, _parts(value)) if text.isascii() and text.isdigit())
+    if not ports or len(ports) != len(_parts(value)) or not all(1 <= port <= 65535 for port in ports):
+        raise ValueError("must be one port or several, of 1 to 65535")
+    return ports
+
+
 Domains = Annotated[Literal["public", "off"] | tuple[str, ...], NoDecode, BeforeValidator(_read_domains)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_each(read_network))]
-Ports = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(_read_each(str))
-]
+Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_read_ports)]
 
 
 class ImageUrlSettings(BaseModel):
@@ -54,7 +59,7 @@ class ImageUrlSettings(BaseModel):
         (),
         description="Private networks (`10.1.0.0/16`) that the listed domains may lie in; only with a list of domains.",
     )
-    image_url_ports: Ports = Field(PORTS, min_length=1, description="Ports that images are fetched from.")
+    image_url_ports: Ports = Field(PORTS, description="Ports that images are fetched from.")
     max_fetches: int = Field(64, ge=1, description="Downloads of images at once.")
     max_fetches_per_host: int = Field(8, ge=1, description="Of those, from one host.")
     max_fetches_per_key: int = Field(4, ge=1, description="Of those, for one API key.")

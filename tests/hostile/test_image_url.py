@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,9 +20,12 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from server.dial import GuardedBackend
 from server.fetch import Fetcher
+from server.inference import Inference
 from server.loop_guard import FETCH_HEADER
 from server.reach import Reach, read_domain
+from server.resolver import MAX_LOOKUPS, Resolver
 from tests.server.conftest import Running, error_of, serving, until
 from tests.server.images import encode, noise, scene
 from tests.server.origin import PUBLIC, Origin, redirect, response, running_origin
@@ -161,30 +167,85 @@ async def test_a_dripping_origin_holds_no_model_and_delays_no_request_that_bring
         origin.answers["/drip"] = drip
         origin.names["other.example"] = [PUBLIC]
         calm = await latencies(running)
-        async with httpx.AsyncClient(
-            base_url=running.client.base_url,
-            trust_env=False,
-            timeout=60,
-            limits=httpx.Limits(max_connections=None),
-        ) as impatient:
-            fields = {"model_id": "echo", "image_url": "http://images.example/drip"}
-            stuck = [asyncio.create_task(impatient.post("/inference", json=fields)) for _ in range(200)]
-            await until(lambda: len(origin.hits) == 8)
-            await until(lambda: sum(task.done() for task in stuck) == 200 - 128)
-            served = running.engine.registry.models["echo"]
-            assert served.num_users == 0, "the model may be unloaded, reloaded, or make room"
-            assert running.pool("echo").is_idle
-            assert served.users.total() == 0
-            beside = await latencies(running)
-            assert (await ask(running, "http://other.example/a.png")).status_code == 200, "nor another host's"
-            assert len(origin.hits) == 9, "eight drip on"
-            for task in stuck:
-                task.cancel()
-            replies = await asyncio.gather(*stuck, return_exceptions=True)
-        refused = [reply for reply in replies if isinstance(reply, httpx.Response)]
-        assert {error_of(reply) for reply in refused} == {"overloaded"}
+        stuck = [asyncio.create_task(post(running.port, "http://images.example/drip")) for _ in range(200)]
+        # half of the room for waiting, eight of them downloading; the others are refused at once
+        await until(lambda: len(origin.hits) == 8 and sum(task.done() for task in stuck) == 200 - 128)
+        assert all(b'"overloaded"' in task.result() for task in stuck if task.done())
+        served = running.engine.registry.models["echo"]
+        assert served.num_users == 0, "the model may be unloaded, reloaded, or make room"
+        assert running.pool("echo").is_idle
+        beside = await latencies(running)
+        assert (await ask(running, "http://other.example/a.png")).status_code == 200, "nor another host's"
+        assert (len(origin.hits), sum(task.done() for task in stuck)) == (9, 200 - 128), "eight drip on"
+        for task in stuck:
+            task.cancel()
+        await asyncio.wait(stuck)
         # a hold-up would be seconds; the factor leaves room for a machine that does other things
         assert beside[len(beside) // 2] < 5 * calm[len(calm) // 2] + 0.05
+
+
+async def test_name_servers_that_say_nothing_delay_no_request_that_brings_its_image(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_answer, real = threading.Event(), socket.getaddrinfo
+
+    def look_up(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.endswith(".dead.example"):
+            may_answer.wait(30)
+            raise socket.gaierror("no answer")
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    resolver = Resolver()
+    async with fetching(running):
+        running.engine._fetcher = Fetcher(1_000_000, 70, GuardedBackend(resolver))
+        stuck = [asyncio.create_task(post(running.port, f"http://{n}.dead.example/")) for n in range(70)]
+        await until(lambda: resolver.num_lookups == MAX_LOOKUPS and sum(task.done() for task in stuck) == 6)
+        assert all(b'"overloaded"' in task.result() for task in stuck if task.done())
+        await latencies(running, 5)
+        may_answer.set()
+        done, _ = await asyncio.wait(stuck, timeout=20)
+        assert sum(b"could not be fetched: dns" in task.result() for task in done) == 64
+        assert resolver.num_lookups == 0
+
+
+async def test_a_download_is_its_keys(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fetching(running) as origin:
+        fetcher = running.engine._fetcher
+        assert fetcher is not None
+        owners: list[str] = []
+
+        async def fetch(url: str, grow: object, timeout: float, owner: str) -> bytes:
+            owners.append(owner)
+            return IMAGE
+
+        monkeypatch.setattr(fetcher, "fetch", fetch)
+        body = json.dumps({"model_id": "echo", "image_url": "http://images.example/a.png"}).encode()
+        state = {"request_id": "r", "started_at": 0.0}
+        messages = [{"type": "http.request", "body": body}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else await asyncio.sleep(60)
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status"))
+
+        statuses: list[Any] = []
+        scope = {"type": "http", "headers": [(b"content-type", b"application/json")], "query_string": b""}
+        await Inference(running.engine)({**scope, "state": {**state, "key_id": "one"}}, receive, send)
+        assert (statuses[0], owners, origin.hits) == (200, ["one"], [])
+
+
+async def post(port: int, url: str) -> bytes:
+    """The whole reply to a request for an image by its address, on a connection of its own."""
+    body = json.dumps({"model_id": "echo", "image_url": url}).encode()
+    head = f"POST /inference HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+        return await reader.read()
+    finally:
+        writer.close()
 
 
 async def latencies(running: Running, num_requests: int = 40) -> list[float]:

@@ -41,7 +41,7 @@ def test_a_list_comes_with_commas_or_as_a_list(empty_place: Path, monkeypatch: p
     ({"image_url_networks": "10.0.0.0/8"}, "image_url_networks needs image_url to be a list of domains"),
     ({"image_url": "a.example", "image_url_networks": "10.0.0.1/8"}, "has host bits set"),
     ({"image_url": "a.example", "image_url_networks": "169.254.169.254/32"}, "lies in 169.254.0.0/16, which is never fetched from"),
-    ({"image_url_ports": "0"}, "greater than or equal to 1"), ({"image_url_ports": ""}, "at least 1 item"), ({"image_url_ports": "x"}, "valid integer"),
+    ({"image_url_ports": "0"}, "must be one port or several, of 1 to 65535"), ({"image_url_ports": ""}, "must be one port"), ({"image_url_ports": "x"}, "must be one port"),
 ])  # fmt: skip
 def test_what_makes_no_sense_ends_the_start_with_one_clear_line(given: dict[str, str], expected: str) -> None:
     with pytest.raises(SettingsError) as caught:

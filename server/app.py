@@ -20,6 +20,7 @@ from server.errors import RequestFailedError
 from server.guarded_route import GuardedRoute, open_paths
 from server.keys import REREAD_INTERVAL, Keys
 from server.log import configure_log
+from server.loop_guard import LoopGuard
 from server.middleware import RequestScope
 from server.rate_limit import RateLimit
 from server.replies import ErrorReply
@@ -71,7 +72,10 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 def _middleware(engine: Engine, keys: Keys | None, routes: Sequence[GuardedRoute]) -> list[Middleware]:
     """Outermost first. Nothing of access is there that the settings do not ask for."""
     settings = engine.settings
-    around = [Middleware(RequestScope, metrics=engine.metrics, is_leaving=lambda: engine.is_leaving)]
+    around = [
+        Middleware(RequestScope, metrics=engine.metrics, is_leaving=lambda: engine.is_leaving),
+        Middleware(LoopGuard),
+    ]
     if settings.cors_origins:
         around = [Middleware(Cors, origins=settings.cors_origins), *around, Middleware(Preflights)]
     if keys is not None or settings.rate_limit:

@@ -1,42 +1,32 @@
-"""The dial: which addresses may be connected to. Names are resolved once, every answer must be public, and the
+"""The dial: which addresses may be connected to. Names are resolved once, every answer must be allowed, and the
 address that was checked is the one that is dialled."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 import httpcore
 
-PORTS = (80, 443)
+from server.reach import Reach
+from server.resolver import Resolver
+
 MAX_DIALS = 2
 """How many of a name's addresses are tried."""
-
-V4_DENIED = tuple(
-    IPv4Network(text)
-    for text in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-        "224.0.0.0/4", "240.0.0.0/4",
-        "168.63.129.16/32",  # Azure's host agent has a public address
-    )
-)  # fmt: skip
-V6_ALLOWED = IPv6Network("2000::/3")
-"""An allowed range, so that NAT64, v4-compatible, unique local and link-local addresses all fail closed."""
-V6_DENIED = tuple(
-    IPv6Network(text)
-    for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "2620:4f:8000::/48")
-)
+MAX_ADDRESSES = 64
+"""How many a name may have: each of them is checked."""
+MAX_HEAD_BYTES = 32 * 1024
+HEAD_READ_BYTES = 4096
+"""Of one read before the body begins: parsing thousands of interim responses takes long, and nothing else runs
+meanwhile."""
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class BlockedError(Exception):
-    """The dial was refused: the address or port is not one that may be reached."""
+    """The dial was refused: the host, address or port is not one that may be reached."""
 
 
 class FetchFailedError(Exception):
@@ -48,42 +38,18 @@ class FetchFailedError(Exception):
         self.reason = reason
 
 
-def is_public(address: str) -> bool:
-    """True for an IP address that belongs to the public internet."""
-    try:
-        ip = ip_address(address.split("%", 1)[0])
-    except ValueError:
-        return False
-    if ip.version == 6 and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    if ip.version == 4:
-        return not any(ip in network for network in V4_DENIED)
-    return ip in V6_ALLOWED and not any(ip in network for network in V6_DENIED)
-
-
-class Resolver:
-    """The system's resolver in threads of its own: slow name servers must not hold up anything else."""
-
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(4, thread_name_prefix="resolve")
-
-    async def __call__(self, host: str, port: int) -> list[str]:
-        """Addresses of `host`. Raises OSError or UnicodeError (a label that is too long)."""
-        loop = asyncio.get_running_loop()
-        answers = await loop.run_in_executor(
-            self._executor, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )
-        return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-
-
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     """httpcore's hook for the dial itself, so that no path through it can skip the check."""
 
     def __init__(
-        self, resolve: Resolve | None = None, inner: httpcore.AsyncNetworkBackend | None = None
+        self,
+        resolve: Resolve | None = None,
+        inner: httpcore.AsyncNetworkBackend | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self._resolve = resolve or Resolver()
         self._inner = inner or httpcore.AnyIOBackend()
+        self._reach = reach or Reach()
 
     async def connect_tcp(
         self,
@@ -93,22 +59,35 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve, check all answers, dial. Raises BlockedError, FetchFailedError or httpcore's own."""
-        if port not in PORTS:
-            raise BlockedError("port")
+        """Resolve, check all answers, dial; all of it within `timeout` seconds.
+
+        Raises BlockedError, FetchFailedError, RequestFailedError ``overloaded`` or httpcore's own.
+        """
+        if port not in self._reach.ports or not self._reach.has_host(host):
+            raise BlockedError("host or port")
         try:
-            addresses = await asyncio.wait_for(self._resolve(host, port), timeout)
+            async with asyncio.timeout(timeout):
+                return await self._dial(await self._addresses(host, port), port)
         except TimeoutError:
             raise FetchFailedError("timeout") from None
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        try:
+            addresses = await self._resolve(host, port)
         except (OSError, UnicodeError, OverflowError):
             raise FetchFailedError("dns") from None
+        if len(addresses) > MAX_ADDRESSES:
+            raise FetchFailedError("dns")
         # One private answer among public ones is refused too.
-        if not addresses or not all(map(is_public, addresses)):
+        if not addresses or not all(map(self._reach.has_address, addresses)):
             raise BlockedError("address")
+        return addresses
+
+    async def _dial(self, addresses: list[str], port: int) -> httpcore.AsyncNetworkStream:
         failure: Exception = FetchFailedError("connect")
         for address in addresses[:MAX_DIALS]:
             try:
-                return await self._inner.connect_tcp(address, port, timeout=timeout)
+                return BoundedStream(await self._inner.connect_tcp(address, port))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
@@ -122,3 +101,46 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """httpcore's own pause between tries."""
         await asyncio.sleep(seconds)
+
+
+class BoundedStream(httpcore.AsyncNetworkStream):
+    """A connection from which no more is read than a response may take: its head first, in small reads, then what
+    `expect_body` allows."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+        self._num_bytes_left = MAX_HEAD_BYTES
+        self._max_read = HEAD_READ_BYTES
+        self._excess = "protocol"
+
+    def expect_body(self, max_bytes: int) -> None:
+        """The head has come. What frames a body of `max_bytes` may be as long again."""
+        self._num_bytes_left = MAX_HEAD_BYTES + 2 * max_bytes
+        self._max_read = 2**16
+        self._excess = "too_large"
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Raises FetchFailedError where the limit is reached, or httpcore's own."""
+        if self._num_bytes_left <= 0:
+            raise FetchFailedError(self._excess)
+        chunk = await self._inner.read(min(max_bytes, self._max_read), timeout)
+        self._num_bytes_left -= len(chunk)
+        return chunk
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """As the stream inside does."""
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """As the stream inside does."""
+        await self._inner.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """What TLS brings is bounded, not what brings it."""
+        return BoundedStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """As the stream inside does."""
+        return self._inner.get_extra_info(info)

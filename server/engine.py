@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import threading
@@ -87,16 +88,25 @@ class Engine:
         self.is_leaving = False
         """Readiness says no and connections are closed; requests are still answered."""
 
-    @property
-    def fetcher(self) -> Fetcher | None:
+    async def fetcher(self) -> Fetcher | None:
         """Of images by URL; None where that is off."""
         if self.settings.image_url == "off":
             return None
         if self._fetcher is None:
-            from server.fetch import Fetcher
-
-            self._fetcher = Fetcher(self.settings.max_body_bytes, self.settings.max_fetches)
+            await asyncio.to_thread(importlib.import_module, "server.fetch")  # it takes long, the first time
+            self._fetcher = self._fetcher or self._make_fetcher()
         return self._fetcher
+
+    def _make_fetcher(self) -> Fetcher:
+        from server.fetch import Fetcher
+
+        return Fetcher(
+            self.settings.max_body_bytes,
+            self.settings.max_fetches,
+            reach=self.settings.reach,
+            max_per_host=self.settings.max_fetches_per_host,
+            max_per_owner=self.settings.max_fetches_per_key,
+        )
 
     def leave(self) -> None:
         """Say so to load balancers and clients; everything goes on until `stop`."""

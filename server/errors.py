@@ -39,9 +39,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "unknown_field": Kind(_BAD, "The field {subject} is not known."),
     "exactly_one_image_source": Kind(_BAD, "Give exactly one of image_url and image_base64."),
-    "invalid_base64": Kind(_BAD, "image_base64 is not valid base64."),
+    "invalid_base64": Kind(_BAD, "image_base64, or what a data: URL carries, is not valid base64."),
     "empty_body": Kind(_BAD, "The body is empty."),
-    "invalid_image_url": Kind(_BAD, "image_url is not a valid http or https address."),
+    "invalid_image_url": Kind(
+        _BAD, "image_url is neither a valid http or https address nor data:image/...;base64,... of an image."
+    ),
     "image_url_not_allowed": Kind(_BAD, "image_url leads to an address that is not allowed."),
     "image_url_disabled": Kind(_BAD, "This server does not fetch images by URL; send the image itself."),
     "unauthorized": Kind(

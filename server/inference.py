@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -24,6 +24,9 @@ from server.replies import ErrorReply, JsonReply
 from server.response_cache import ContentKey
 from server.results import Answered, Timings, reply_to
 from server.sharing import content_digest
+
+if TYPE_CHECKING:
+    from server.fetch import Fetcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,14 @@ class _Inputs:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """Bytes, or base64 text, and the seconds it took to fetch them."""
+
+    encoded: bytes | str
+    fetch_seconds: float = 0.0
+
+
 class Inference:
     """The ASGI application of the route; no request object in between."""
 
@@ -87,28 +98,38 @@ class Inference:
 
         request = await self._engine.intake.read(scope, receive, share, admit)
         served = registry.find(request.model_id)
-        self._check_url(request)
+        fetcher = await self._fetcher_for(request)
         inputs = _check(served.known.task, request) if served.known.task else None
-        async with cancelled_on_disconnect(receive), registry.use(served) as pool:
-            spec = served.spec
-            assert spec is not None, "a pool that may be used has told its spec"
-            inputs = inputs or _check(spec.task, request)
-            schemas.check_classes(inputs.parameters, spec)
-            answered = await self._infer(pool, spec, inputs, request, share)
+        async with cancelled_on_disconnect(receive):
+            image = await self._image(request, fetcher, share, state.get("key_id", ""))
+            async with registry.use(served) as pool:
+                spec = served.spec
+                assert spec is not None, "a pool that may be used has told its spec"
+                inputs = inputs or _check(spec.task, request)
+                schemas.check_classes(inputs.parameters, spec)
+                answered = await self._infer(pool, spec, inputs, image, share)
         state["batch_size"] = answered.result.batch_size
         if answered.origin:
             state["cache"] = answered.origin
         answered.timings.seconds["total"] = time.monotonic() - state["started_at"]
         return reply_to(answered, state["request_id"])
 
+    async def _image(
+        self, request: InferenceRequest, fetcher: Fetcher | None, share: BodyShare, owner: str
+    ) -> _Image:
+        """A slow origin holds no model, no slot, and nothing that a request with its image in it waits for."""
+        if fetcher is None or request.image_url is None:
+            assert request.encoded is not None, "one of the two there is"
+            return _Image(request.encoded)
+        started = time.monotonic()
+        encoded = await fetcher.fetch(request.image_url, share.grow, self._engine.settings.deadline, owner)
+        return _Image(encoded, time.monotonic() - started)
+
     async def _infer(
-        self, pool: Pool, spec: Spec, inputs: _Inputs, request: InferenceRequest, share: BodyShare
+        self, pool: Pool, spec: Spec, inputs: _Inputs, image: _Image, share: BodyShare
     ) -> Answered:
-        deadline = time.monotonic() + self._engine.settings.deadline
-        timings = Timings()
-        encoded = request.encoded
-        if encoded is None:
-            encoded = await self._fetch(request.image_url or "", share, deadline, timings)
+        deadline = time.monotonic() + self._engine.settings.deadline - image.fetch_seconds
+        encoded = image.encoded
 
         async def run(entry_deadline: float) -> Answered:
             with share.moved():  # a run that is shared may outlast this request
@@ -121,7 +142,7 @@ class Inference:
             decoder = self._engine.decoder
             digest = await decoder.run(content_digest, inputs.question, encoded, decoder.limits.max_bytes)
             answered = await sharing.answer(ContentKey(pool, digest), run, deadline)
-        answered.timings.seconds["fetch"] = timings.seconds["fetch"]
+        answered.timings.seconds["fetch"] = image.fetch_seconds
         return answered
 
     async def _run(
@@ -149,18 +170,15 @@ class Inference:
             self._engine.metrics.count_vision(spec.model_id, result.payload)
         return Answered(spec.model_id, inputs.task, (decoded.width, decoded.height), result, timings)
 
-    async def _fetch(self, url: str, share: BodyShare, deadline: float, timings: Timings) -> bytes:
-        assert self._engine.fetcher is not None, "checked before"
-        started = time.monotonic()
-        encoded = await self._engine.fetcher.fetch(url, share.grow, deadline - started)
-        timings.seconds["fetch"] = time.monotonic() - started
-        return encoded
-
-    def _check_url(self, request: InferenceRequest) -> None:
-        if request.image_url is not None:
-            if self._engine.fetcher is None:
-                raise RequestFailedError("image_url_disabled")
-            self._engine.fetcher.check(request.image_url)
+    async def _fetcher_for(self, request: InferenceRequest) -> Fetcher | None:
+        """None for a request that brings its image; its address is looked at before anything is spent on it."""
+        if request.image_url is None:
+            return None
+        fetcher = await self._engine.fetcher()
+        if fetcher is None:
+            raise RequestFailedError("image_url_disabled")
+        fetcher.check(request.image_url)
+        return fetcher
 
 
 def _check(task: Task, request: InferenceRequest) -> _Inputs:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope
 
 from server import form, schemas
+from server.base64_text import base64_in
 from server.body import BodyShare, read_body
 from server.errors import RequestFailedError
 
@@ -70,13 +71,16 @@ class Intake:
     def _from_json(self, body: bytes, admit: Admit) -> InferenceRequest:
         parsed = schemas.parse_json(body)
         admit(parsed.model_id)
+        image_url, encoded = parsed.image_url, parsed.image_base64
+        if image_url is not None and image_url[:5].lower() == "data:":
+            encoded, image_url = base64_in(image_url), None
         return InferenceRequest(
             model_id=parsed.model_id,
             prompt=parsed.prompt,
             parameters=parsed.parameters,
             is_text=False,
-            encoded=parsed.image_base64,
-            image_url=parsed.image_url,
+            encoded=encoded,
+            image_url=image_url,
             prompts=parsed.prompts,
         )
 

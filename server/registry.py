@@ -140,6 +140,8 @@ class Registry:
         """Refuse what cannot be answered before anything is spent on it. Raises RequestFailedError."""
         if self.is_stopping:
             raise RequestFailedError("shutting_down")
+        if served.pool is None and served.opening is None:
+            self._check_may_load(served)
         if served.spec is None or served.pool is None:
             return  # it is going to wait for the load, holding nothing
         try:

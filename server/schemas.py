@@ -33,7 +33,11 @@ class InferenceBody(_Strict):
         None,
         description="Several of them about the one image, answered in this order; times num_beams at most 32.",
     )
-    image_url: str | None = Field(None, description="Public http or https address of the image.")
+    image_url: str | None = Field(
+        None,
+        description="Public http or https address of the image, of at most 2048 characters; or the image itself as "
+        "data:image/TYPE;base64,... with TYPE jpeg, jpg, png, webp, bmp or gif.",
+    )
     image_base64: str | None = Field(None, description="The image itself, JPEG, PNG, WebP, BMP or GIF.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Options of the model's task.")
 

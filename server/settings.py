@@ -32,6 +32,7 @@ from pydantic_settings import (
 
 from models.spec import Family, Precision, RuntimeName, Task
 from server.access_settings import AccessSettings
+from server.image_url_settings import ImageUrlSettings
 
 ENV_PREFIX = "ENGINE_"
 DEFAULT_CONFIG = Path("engine.toml")
@@ -83,7 +84,7 @@ def _usual(name: str) -> AliasChoices:
     return AliasChoices(name, name.upper(), f"{ENV_PREFIX}{name.upper()}")
 
 
-class Settings(AccessSettings, BaseSettings):
+class Settings(AccessSettings, ImageUrlSettings, BaseSettings):
     """Every setting, its default and what it means. `describe` in settings_text.py prints it as a table."""
 
     model_config = SettingsConfigDict(
@@ -189,10 +190,6 @@ class Settings(AccessSettings, BaseSettings):
         description="Whether a JPEG of at least twice a model's input is decoded in an eighth to a half of its size: "
         "faster, with slightly other pixels.",
     )
-    image_url: Literal["public", "off"] = Field(
-        "public", description="Whether images are fetched by URL; never from private addresses."
-    )
-    max_fetches: Count = Field(64, description="Downloads of images at once.")
 
     deduplicate: bool = Field(
         False, description="Equal requests that are in flight at the same time are computed once."

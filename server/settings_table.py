@@ -32,6 +32,8 @@ def _default(field: FieldInfo) -> str:
     value: Any = field.default
     if value is None or value is PydanticUndefined:
         return ""
+    if isinstance(value, tuple):
+        return f"`{', '.join(map(str, value))}`" if value else ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, int) and value >= _MEBIBYTE and value % _MEBIBYTE == 0:

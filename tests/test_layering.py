@@ -87,6 +87,36 @@ def test_the_bench_needs_no_test(path: Path) -> None:
     assert "tests" not in top(imports(path))
 
 
+CLIENTS = {
+    "httpx",
+    "httpcore",
+    "requests",
+    "urllib3",
+    "aiohttp",
+    "urllib.request",
+    "http.client",
+    "anyio",
+    "huggingface_hub",
+}
+FETCHERS = {
+    "server/fetch.py": {"httpx", "httpcore"},  # what requests ask for, through
+    "server/dial.py": {"httpcore"},  # the guard
+    "server/doctor/network_probe.py": {"httpx"},  # the hosts of weights, in a process of its own
+    "models/download.py": {"httpx"},  # weights, whose addresses the operator chose
+    "models/hub.py": {"huggingface_hub"},
+}
+
+
+def test_only_the_guarded_fetch_and_downloads_of_weights_import_an_http_client() -> None:
+    found = {}
+    for path in (path for package in ("server", "pool", "models") for path in files(package)):
+        names = set(imports(path))
+        clients = {client for client in CLIENTS if any(f"{name}.".startswith(f"{client}.") for name in names)}
+        if clients:
+            found[path.relative_to(ROOT).as_posix()] = clients
+    assert found == FETCHERS
+
+
 def test_only_the_settings_read_the_environment() -> None:
     readers = {
         path.relative_to(ROOT).as_posix()

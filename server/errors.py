@@ -158,7 +158,7 @@ _FROM_POOL = {"load_failed", "device_lost", "not_enough_memory", "unsafe_loading
 
 
 def load_failure(code: str, model_id: str) -> dict[str, str]:
-    """What `GET /models` shows of a load that failed: `code`, if it is one of ours, and the same message as in a reply."""
+    """What `GET /models` shows of a load that failed: `code`, if it is one of ours, and the message of a reply."""
     code = code if code in KINDS or code in _FROM_POOL else "load_failed"
     return {"code": code, "message": from_pool(pool_errors.LoadFailedError(code, ""), model_id).message}
 

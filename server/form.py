@@ -17,6 +17,8 @@ FILE_NAMES = ("image", "file")
 MAX_PARTS = 64
 REPEATED = "prompts"
 """The one field that may be there several times, in order."""
+MAX_DISPOSITION_BYTES = 512
+"""As with the content type of the whole, see server.intake."""
 MAX_FIELD_BYTES = 64 * 1024
 OVERHEAD_BYTES = 256 * 1024
 """What a form may be larger than the image in it."""
@@ -75,7 +77,10 @@ class _Collector:
         self._header_value.clear()
 
     def _begin_content(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition", b"").decode("latin-1"))
+        disposition = self._headers.get(b"content-disposition", b"")
+        if len(disposition) > MAX_DISPOSITION_BYTES:
+            raise RequestFailedError("invalid_multipart")
+        kind, options = parse_options_header(disposition.decode("latin-1"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         num_parts = len(self._parts) + len(self._prompts)
         if kind != b"form-data" or not name or name in self._parts or num_parts >= MAX_PARTS:

@@ -67,8 +67,8 @@ class ConsoleLines(logging.Formatter):
 
 
 class Quota(logging.Filter):
-    """Of a logger's warnings and errors at most so many each second; the next that passes says in `num_dropped` how many
-    did not."""
+    """Of a logger's warnings and errors at most so many each second; the next that passes says in `num_dropped`
+    how many did not."""
 
     def __init__(self, lines_per_second: int = 10) -> None:
         super().__init__()
@@ -107,6 +107,7 @@ def configure_log(log_format: Literal["auto", "json", "console"], level: str) ->
         logging.getLogger(name).filters[:] = [Quota()]
     for name in ("httpcore", "hpack", "PIL"):  # they log every step of a request at debug
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a warning for each form that is none
     logging.captureWarnings(True)
 
 
@@ -116,8 +117,8 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _encoded(value: Any) -> str:
-    """As JSON without a sign that a terminal obeys or a reader takes for the end of a line: orjson writes U+0085, U+2028
-    and those that turn the direction of text as they are. Raises TypeError for what cannot be said there."""
+    """As JSON without a sign that a terminal obeys or a reader takes for the end of a line: orjson writes U+0085,
+    U+2028 and those that turn the direction of text as they are. Raises TypeError for what cannot be said there."""
     return _escaped(orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode())
 
 

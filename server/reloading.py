@@ -83,5 +83,6 @@ def _failure(served: Served, pool: Pool) -> RequestFailedError:
     if failed.code != "model_unavailable":
         return failed
     serves_on = "; the old ones serve on" if served.is_ready else ""
-    reason = f": its new weights could not be loaded ({load_failure(error['code'], served.model_id)['code']}){serves_on}"
+    code = load_failure(error["code"], served.model_id)["code"]
+    reason = f": its new weights could not be loaded ({code}){serves_on}"
     return RequestFailedError("model_unavailable", served.model_id, reason=reason)

@@ -17,7 +17,6 @@ from server.operators import check_is_local
 from server.replies import JsonReply
 from server.served import health_of
 
-
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",

@@ -31,7 +31,9 @@ class InferenceBody(_Strict):
         description="Name of the model; GET /models lists them.", examples=["shapes-detect"]
     )
     prompt: str | None = Field(
-        None, description="The question, or the beginning of the caption. Not together with prompts."
+        None,
+        description="The question, or the beginning of the caption. Not together with prompts.",
+        json_schema_extra={"maxLength": MAX_PROMPT_CHARS},
     )
     prompts: Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)] | None = Field(
         None,

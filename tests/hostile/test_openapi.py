@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from server.openapi import describe_api
+from server.schemas import DetectParameters
 from tests.hostile.leaks import assert_no_leak
 from tests.hostile.target import SAMPLE, Target
 
@@ -54,19 +55,23 @@ def cases(label: str, mode: GenerationMode) -> st.SearchStrategy[schemathesis.Ca
 
 
 def aimed(case: schemathesis.Case, at_model: bool, with_picture: bool) -> schemathesis.Case:
-    if at_model and isinstance(case.body, dict):
+    picture = SAMPLE.read_bytes()
+    if at_model and case.media_type == "application/json" and isinstance(case.body, dict):
+        case.query = {}
         case.body["model_id"] = "shapes-detect"
+        if with_picture:
+            kept = {"model_id": "shapes-detect", "image_base64": base64.b64encode(picture).decode()}
+            case.body = {**kept, "parameters": case.body.get("parameters", {})}
     elif at_model:
-        case.query = {**(case.query or {}), "model_id": "shapes-detect"}
-    if at_model and with_picture:
-        picture = SAMPLE.read_bytes()
-        if isinstance(case.body, bytes):
-            case.body = picture
-        elif isinstance(case.body, dict) and case.media_type == "application/json":
-            case.body["image_base64"] = base64.b64encode(picture).decode()
-            case.body.pop("image_url", None)
-        elif isinstance(case.body, dict):
-            case.body["image"] = picture
+        is_form = isinstance(case.body, dict)
+        options = case.body if is_form else case.query or {}
+        if with_picture:
+            options = {name: options[name] for name in DetectParameters.model_fields if name in options}
+        options = {**options, "model_id": "shapes-detect"}
+        if is_form:
+            case.query, case.body = {}, {**options, "image": picture}
+        else:
+            case.query, case.body = options, picture if with_picture else case.body
     return case
 
 
@@ -85,7 +90,9 @@ def test_every_reply_is_as_the_description_says(target: Target, label: str, mode
         case.validate_response(reply, checks=CONFORMANCE)
         assert reply.status_code < 500, reply.text
         head = "\n".join(f"{name}: {value[0]}" for name, value in reply.headers.items())
-        assert_no_leak(head, reply.content, f"{reply.request.url}\n{reply.request.headers}\n{reply.request.body!r}")
+        assert_no_leak(
+            head, reply.content, f"{reply.request.url}\n{reply.request.headers}\n{reply.request.body!r}"
+        )
 
     check()
     assert sum(seen.values()) > 0

@@ -20,7 +20,7 @@ from models.runtimes import child
 from models.runtimes.blip_openvino import OpenVinoBlip
 from models.runtimes.blip_runtime import BlipRuntime
 from models.runtimes.choice import machine
-from models.runtimes.conversion import ConversionError
+from models.runtimes.conversion import NO_OPENVINO, NOT_CONVERTED, ConversionError
 from models.runtimes.converted import Converted, Entry, key, read_choice, write_choice
 from models.runtimes.place import Place
 from models.runtimes.wish import TORCH, Pair, Wish, capabilities, require_possible
@@ -143,9 +143,8 @@ class _Opening:
         try:
             return self._converted(precision, folder)
         except ConversionError as error:
-            reason = f"openvino not possible: {error}"
-        log.warning("network not converted", extra={"weights": self.weights.path.name, "reason": reason})
-        return replace(self.in_torch("cpu"), reason=reason)
+            log.warning(NOT_CONVERTED, extra={"weights": self.weights.path.name, "reason": str(error)})
+        return replace(self.in_torch("cpu"), reason=NO_OPENVINO)
 
     def _converted(self, precision: str, folder: Path | None) -> BlipNetwork:
         if folder is None:

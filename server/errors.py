@@ -30,7 +30,9 @@ _BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 
 KINDS: Mapping[str, Kind] = {
     "invalid_json": Kind(_BAD, "The body is not valid JSON."),
-    "invalid_request": Kind(_BAD, "The body must be a JSON object."),
+    "invalid_request": Kind(
+        _BAD, "The body must be a JSON object, and no longer beside its image than its fields need."
+    ),
     "invalid_multipart": Kind(
         _BAD, "The body is not valid multipart/form-data with one file named image or file."
     ),
@@ -160,10 +162,13 @@ _FROM_LOADING = {
     "runtime_unavailable",
 }
 """Codes that a model may choose when it cannot load: an operator can do something about them."""
+_FROM_POOL = {"load_failed", "device_lost", "not_enough_memory", "unsafe_loading"}
+"""What else stops a load; `code` of a library's exception may be any text."""
 
 
 def load_failure(code: str, model_id: str) -> dict[str, str]:
-    """What `GET /models` shows of a load that failed: `code`, and the same message as in a reply."""
+    """What `GET /models` shows of a load that failed: `code`, if it is one of ours, and the message of a reply."""
+    code = code if code in KINDS or code in _FROM_POOL else "load_failed"
     return {"code": code, "message": from_pool(pool_errors.LoadFailedError(code, ""), model_id).message}
 
 

@@ -17,6 +17,8 @@ FILE_NAMES = ("image", "file")
 MAX_PARTS = 64
 REPEATED = "prompts"
 """The one field that may be there several times, in order."""
+MAX_DISPOSITION_BYTES = 512
+"""As with the content type of the whole, see server.intake."""
 MAX_FIELD_BYTES = 64 * 1024
 OVERHEAD_BYTES = 256 * 1024
 """What a form may be larger than the image in it."""
@@ -34,6 +36,9 @@ class Form:
 def parse_form(content_type: str, body: bytes, max_image_bytes: int) -> Form:
     """Raises RequestFailedError ``invalid_multipart``, ``body_too_large`` or ``empty_body``."""
     _, options = parse_options_header(content_type)
+    # The parser looks at what begins like a part sign by sign, 20 MB of it for seconds; no content may begin so.
+    if body.count(b"\r\n--" + options.get(b"boundary", b"")) > MAX_PARTS + 1:
+        raise RequestFailedError("invalid_multipart")
     collector = _Collector(max_image_bytes)
     try:
         parser = MultipartParser(options.get(b"boundary", b""), collector.callbacks(), max_header_count=8)
@@ -75,7 +80,10 @@ class _Collector:
         self._header_value.clear()
 
     def _begin_content(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition", b"").decode("latin-1"))
+        disposition = self._headers.get(b"content-disposition", b"")
+        if len(disposition) > MAX_DISPOSITION_BYTES:
+            raise RequestFailedError("invalid_multipart")
+        kind, options = parse_options_header(disposition.decode("latin-1"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         num_parts = len(self._parts) + len(self._prompts)
         if kind != b"form-data" or not name or name in self._parts or num_parts >= MAX_PARTS:

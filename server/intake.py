@@ -15,6 +15,8 @@ from server.body import BodyShare, read_body
 from server.errors import RequestFailedError
 
 MAX_QUERY_FIELDS = 64
+MAX_CONTENT_TYPE_CHARS = 512
+"""Its parameters are read in a time that grows with their square; a boundary has 70 characters at most."""
 
 Admit = Callable[[str], None]
 """Told the model's name as soon as it is known; raises to refuse before anything more is spent."""
@@ -51,6 +53,8 @@ class Intake:
             raise RequestFailedError("unsupported_content_encoding")
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         kind = content_type.partition(";")[0].strip().lower()
+        if len(content_type) > MAX_CONTENT_TYPE_CHARS:
+            raise RequestFailedError("unsupported_media_type")
         query, prompts = _parse_query(scope["query_string"])
         if kind == "application/json":
             if query or prompts:

@@ -15,6 +15,8 @@ import orjson
 
 MAX_TEXT = 256
 """Characters of one value that came from a client."""
+MAX_EXCEPTION = 20_000
+"""Characters of a traceback; the middle of a longer one is left out."""
 
 _OWN_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {
     "message",
@@ -45,7 +47,7 @@ class JsonLines(logging.Formatter):
 
 
 class ConsoleLines(logging.Formatter):
-    """For people: `moment [level] event  name=value`, an exception below it."""
+    """For people: `moment [level] event  name=value`, an exception below it, each of its lines indented."""
 
     def __init__(self, colours: bool) -> None:
         super().__init__()
@@ -60,7 +62,34 @@ class ConsoleLines(logging.Formatter):
         fields = "".join(f" {name}={_visible(value)}" for name, value in _fields_of(record).items())
         line = f"{_timestamp(record)} [{padded}] {_printable(record.getMessage())} [{record.name}]{fields}"
         exception = _exception_of(self, record)
-        return f"{line}\n{exception}" if exception else line
+        below = (f"\n  {_escaped(part)}" for part in exception.split("\n")) if exception else ()
+        return line + "".join(below)
+
+
+class Quota(logging.Filter):
+    """Of a logger's warnings and errors at most so many each second; the next that passes says in `num_dropped`
+    how many did not."""
+
+    def __init__(self, lines_per_second: int = 10) -> None:
+        super().__init__()
+        self._lines_per_second = lines_per_second
+        self._num_passed = self._num_dropped = 0
+        self._second = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if record.levelno < logging.WARNING:
+            return True
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._num_passed = second, 0
+        if self._num_passed >= self._lines_per_second:
+            self._num_dropped += 1
+            return False
+        self._num_passed += 1
+        if self._num_dropped:
+            record.num_dropped, self._num_dropped = self._num_dropped, 0
+        return True
 
 
 def configure_log(log_format: Literal["auto", "json", "console"], level: str) -> None:
@@ -71,8 +100,14 @@ def configure_log(log_format: Literal["auto", "json", "console"], level: str) ->
     root = logging.getLogger()
     root.handlers[:] = [target]
     root.setLevel(level.upper())
+    for name in (
+        "uvicorn.error",
+        "asyncio",
+    ):  # a line for each connection that brings garbage, or that finds no room
+        logging.getLogger(name).filters[:] = [Quota()]
     for name in ("httpcore", "hpack", "PIL"):  # they log every step of a request at debug
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a warning for each form that is none
     logging.captureWarnings(True)
 
 
@@ -82,8 +117,21 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _encoded(value: Any) -> str:
-    """As JSON. Raises TypeError for what cannot be said there."""
-    return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    """As JSON without a sign that a terminal obeys or a reader takes for the end of a line: orjson writes U+0085,
+    U+2028 and those that turn the direction of text as they are. Raises TypeError for what cannot be said there."""
+    return _escaped(orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+def _escaped(text: str) -> str:
+    """Every sign that cannot be printed as JSON's escape."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else _escape_of(sign) for sign in text)
+
+
+def _escape_of(sign: str) -> str:
+    units = sign.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def _sayable(value: Any) -> Any:
@@ -104,7 +152,10 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 def _exception_of(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    return formatter.formatException(record.exc_info) if record.exc_info else ""
+    text = formatter.formatException(record.exc_info) if record.exc_info else ""
+    if len(text) <= MAX_EXCEPTION:
+        return text
+    return f"{text[: MAX_EXCEPTION // 2]}\n[...]\n{text[-MAX_EXCEPTION // 2 :]}"
 
 
 def _printable(text: str) -> str:

@@ -19,6 +19,8 @@ from server.replies import ErrorReply
 log = logging.getLogger("server.access")
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 _CLOSE = (b"connection", b"close")
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""A reply is what its content type says, whatever a browser would make of a client's words in it."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -50,7 +52,7 @@ class RequestScope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message["headers"], (b"x-request-id", request_id.encode("ascii"))]
+                headers = [*message["headers"], (b"x-request-id", request_id.encode("ascii")), _NOSNIFF]
                 if self._is_leaving():
                     headers = [pair for pair in headers if pair[0] != b"connection"] + [_CLOSE]
                 message["headers"] = headers

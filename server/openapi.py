@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -23,6 +23,17 @@ from server.schemas import (
 
 _REF = "#/components/schemas/{model}"
 _OBJECT: Mapping[str, Any] = {"type": "object"}
+_UNKNOWN = ("model_not_found", "not_found")
+_ANYWHERE = sorted(
+    code
+    for code, kind in KINDS.items()
+    if kind.status in (401, 408, 414, 429, 431, 500)
+    or code in ("malformed_request", "overloaded", "shutting_down")
+)
+"""What any request may be told, before it is looked at or when something broke."""
+_LOADING = sorted(
+    code for code, kind in KINDS.items() if kind.status == 503 and code not in ("queue_full", "out_of_memory")
+)
 
 
 def describe_api() -> dict[str, Any]:
@@ -36,6 +47,10 @@ def describe_api() -> dict[str, Any]:
     ]
     _, schemas = models_json_schema([(model, "validation") for model in inputs], ref_template=_REF)
     components = {**schemas["$defs"], "Inference": _INFERENCE, "Error": _ERROR}
+    sources = ("image_url", "image_base64")
+    components["InferenceBody"]["oneOf"] = [
+        {"required": [name], "properties": {name: {"type": "string"}}} for name in sources
+    ]
     body = components["InferenceBody"]["properties"]
     body["parameters"] = {
         "description": body["parameters"]["description"],
@@ -66,42 +81,38 @@ def _paths() -> dict[str, Any]:
     return {
         "/inference": {"post": _inference()},
         "/models": {"get": _operation("List all models and their states.")},
-        "/models/{model_id}": {**model, "get": _operation("Show one model.", "model_not_found")},
+        "/models/{model_id}": {**model, "get": _operation("Show one model.", *_UNKNOWN)},
         "/models/{model_id}/load": {
             **model,
             "post": _operation(
-                "Begin to load a model (operators only).",
+                "Begin to load a model (operators only); 200 if it serves already.",
                 "forbidden",
-                "model_not_found",
-                success=HTTPStatus.ACCEPTED,
+                *_UNKNOWN,
+                *_LOADING,
+                success=(HTTPStatus.OK, HTTPStatus.ACCEPTED),
             ),
         },
         "/models/{model_id}/unload": {
             **model,
-            "post": _operation("Unload a model (operators only).", "forbidden", "model_not_found"),
+            "post": _operation("Unload a model (operators only).", "forbidden", *_UNKNOWN),
         },
         "/models/{model_id}/reload": {
             **model,
             "post": _operation(
                 "Serve a model with its weights as they are now, without losing a request (operators only).",
                 "forbidden",
-                "model_not_found",
+                *_UNKNOWN,
                 "reload_in_progress",
-                "model_loading",
-                "model_unavailable",
-                "weights_unavailable",
+                *_LOADING,
+                success=(HTTPStatus.OK, HTTPStatus.ACCEPTED),
             ),
         },
-        "/healthz": {"get": _operation("Readiness: 200 once every required model serves, else 503.")},
-        "/readyz": {"get": _operation("The same as /healthz.")},
+        "/healthz": {"get": _readiness("Readiness: 200 once every required model serves, else 503.")},
+        "/readyz": {"get": _readiness("The same as /healthz.")},
         "/livez": {"get": _operation("Liveness: 200 as long as the server answers at all.")},
-        "/metrics": {
-            "get": {"summary": "Counters for Prometheus.", "responses": {"200": {"description": "text"}}}
-        },
+        "/metrics": {"get": _operation("Counters for Prometheus.", schema=_TEXT, media_type="text/plain")},
         "/openapi.json": {"get": _operation("This description.")},
-        "/docs": {
-            "get": {"summary": "This description as a page.", "responses": {"200": {"description": "HTML"}}}
-        },
+        "/docs": {"get": _operation("This description as a page.", schema=_TEXT, media_type="text/html")},
     }
 
 
@@ -144,30 +155,48 @@ def _options() -> dict[str, Any]:
 
 
 def _operation(
-    summary: str, *codes: str, success: HTTPStatus = HTTPStatus.OK, schema: Mapping[str, Any] = _OBJECT
+    summary: str,
+    *codes: str,
+    success: Sequence[HTTPStatus] = (HTTPStatus.OK,),
+    schema: Mapping[str, Any] = _OBJECT,
+    media_type: str = "application/json",
 ) -> dict[str, Any]:
-    by_status: dict[str, list[str]] = {}
-    for code in codes:
-        by_status.setdefault(str(KINDS[code].status.value), []).append(code)
+    """`codes` besides those that any request may be told."""
+    by_status: dict[str, set[str]] = {}
+    for code in (*_ANYWHERE, *codes):
+        by_status.setdefault(str(KINDS[code].status.value), set()).add(code)
     error = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
     return {
         "summary": summary,
         "responses": {
-            str(success.value): {
-                "description": success.phrase,
-                "content": {"application/json": {"schema": dict(schema)}},
+            **{
+                str(status.value): {
+                    "description": status.phrase,
+                    "content": {media_type: {"schema": dict(schema)}},
+                }
+                for status in success
             },
             **{
-                status: {"description": ", ".join(names), "content": error}
+                status: {"description": ", ".join(sorted(names)), "content": error}
                 for status, names in sorted(by_status.items())
             },
         },
     }
 
 
+def _readiness(summary: str) -> dict[str, Any]:
+    """Its 503 says what is not ready, in the words of the 200."""
+    operation = _operation(summary)
+    refused = operation["responses"]["503"]
+    refused["description"] = f"not ready; {refused['description']}"
+    refused["content"] = {"application/json": {"schema": _OBJECT}}
+    return operation
+
+
 _NUMBER: Mapping[str, Any] = {"type": "number"}
 _ERROR: Mapping[str, Any] = {
     "type": "object",
+    "required": ["error"],
     "properties": {
         "error": {
             "type": "object",

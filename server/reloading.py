@@ -15,7 +15,7 @@ import logging
 import time
 
 from pool import LoadFailedError, Pool
-from server.errors import RequestFailedError, from_pool
+from server.errors import RequestFailedError, from_pool, load_failure
 from server.loading import Loading
 from server.served import Served, progress_text
 
@@ -83,5 +83,6 @@ def _failure(served: Served, pool: Pool) -> RequestFailedError:
     if failed.code != "model_unavailable":
         return failed
     serves_on = "; the old ones serve on" if served.is_ready else ""
-    reason = f": its new weights could not be loaded ({error['code']}){serves_on}"
+    code = load_failure(error["code"], served.model_id)["code"]
+    reason = f": its new weights could not be loaded ({code}){serves_on}"
     return RequestFailedError("model_unavailable", served.model_id, reason=reason)

@@ -18,6 +18,13 @@ from server.openapi import describe_api
 from server.replies import JsonReply
 from server.served import health_of
 
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+"""The page has a style of its own and nothing else that a browser would run, fetch or send."""
+
 
 class Routes:
     """The endpoints of one engine."""
@@ -102,4 +109,4 @@ class Routes:
 
     async def docs(self, request: Request) -> Response:
         """The same for people."""
-        return HTMLResponse(self._docs)
+        return HTMLResponse(self._docs, headers=_PAGE_HEADERS)

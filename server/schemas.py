@@ -14,6 +14,10 @@ from server.errors import RequestFailedError
 MAX_PROMPT_CHARS = 1000
 MAX_PROMPTS = 32
 MAX_CLASSES = 1000
+MAX_JSON_BESIDE = 448 * 1024
+"""Bytes of a JSON body beside its image: every field at its longest, each sign of a prompt as two escapes."""
+MAX_JSON_COMMAS = MAX_PROMPTS * MAX_PROMPT_CHARS + MAX_CLASSES + 3000
+"""Those in texts too: more than any body has that is accepted."""
 
 
 class _Strict(BaseModel):
@@ -27,7 +31,9 @@ class InferenceBody(_Strict):
         description="Name of the model; GET /models lists them.", examples=["shapes-detect"]
     )
     prompt: str | None = Field(
-        None, description="The question, or the beginning of the caption. Not together with prompts."
+        None,
+        description="The question, or the beginning of the caption. Not together with prompts.",
+        json_schema_extra={"maxLength": MAX_PROMPT_CHARS},
     )
     prompts: Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)] | None = Field(
         None,
@@ -102,6 +108,8 @@ PARAMETER_NAMES = frozenset(name for kind in PARAMETERS.values() for name in kin
 
 def parse_json(body: bytes) -> InferenceBody:
     """Read a JSON body. Raises RequestFailedError."""
+    if len(body) > MAX_JSON_BESIDE and _is_crowded(body):
+        raise RequestFailedError("invalid_request")
     try:
         # jiter: measured 8 times as fast as orjson on the megabytes of one base64 string, on the loop's time
         fields = from_json(body, allow_inf_nan=False, cache_strings="keys")
@@ -172,6 +180,18 @@ def check_classes(parameters: Parameters, spec: Spec) -> None:
 
 def _split_lists(fields: Mapping[str, str]) -> dict[str, Any]:
     return {name: text.split(",") if name == "classes" else text for name, text in fields.items()}
+
+
+def _is_crowded(body: bytes) -> bool:
+    """Whether it says more than is allowed beside the longest piece between two commas, and an image's base64 has none.
+    Before any of it becomes an object: 28 MB of empty lists held the loop for 4 s and 600 MB of memory."""
+    longest = begin = 0
+    for _ in range(MAX_JSON_COMMAS):
+        end = body.find(b",", begin)
+        if end < 0:
+            return len(body) - max(longest, len(body) - begin) > MAX_JSON_BESIDE
+        longest, begin = max(longest, end - begin), end + 1
+    return True
 
 
 def _refuse_unknown(fields: Mapping[str, Any], known: Mapping[str, Any]) -> None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 EXAMPLE_ROWS = 2
 """Not one: a dimension of one is taken for a constant more easily."""
+NOT_CONVERTED = "network not converted"
+"""The event under which the log says why."""
+NO_OPENVINO = "openvino is not possible for this network; the log says why"
+"""What everybody may read of it: what a library said names files and places in code."""
 
 
 class ConversionError(Exception):

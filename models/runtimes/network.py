@@ -18,7 +18,14 @@ from models.faults import is_out_of_memory
 from models.runtimes import child, cores
 from models.runtimes.agreement import SAME, compare
 from models.runtimes.choice import Choice, choose, gated, machine
-from models.runtimes.conversion import ConversionError, convert, read_network, save_network
+from models.runtimes.conversion import (
+    NO_OPENVINO,
+    NOT_CONVERTED,
+    ConversionError,
+    convert,
+    read_network,
+    save_network,
+)
 from models.runtimes.converted import Converted, Entry, key, read_choice, write_choice
 from models.runtimes.cuda_device import CudaDevice
 from models.runtimes.gpu import Wanted, open_on_gpu
@@ -189,9 +196,8 @@ class _Opening:
         """As `pair`, or in PyTorch where there is no other network."""
         if prepared.network is not None:
             return Opened(prepared.traits, self._runtime(pair, prepared))
-        reason = f"openvino not possible: {prepared.refusal}"
-        log.warning("network not converted", extra={"weights": self._source.path.name, "reason": reason})
-        return Opened(prepared.traits, self._runtime(TORCH, prepared), reason)
+        log.warning(NOT_CONVERTED, extra={"weights": self._source.path.name, "reason": prepared.refusal})
+        return Opened(prepared.traits, self._runtime(TORCH, prepared), NO_OPENVINO)
 
     # Choosing
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.hostile.leaks import CANARY, check_response
 from tests.hostile.target import Target
 from tests.serving import running_server
 
@@ -15,8 +16,10 @@ from tests.serving import running_server
 def hostile_server() -> Iterator[Target]:
     """The one server, with the settings that a user has who set none."""
     with (
-        running_server() as server,
-        httpx.Client(base_url=server.url, trust_env=False, timeout=60.0) as client,
+        running_server(environment={"PASSWORD_OF_A_DATABASE": CANARY}) as server,
+        httpx.Client(
+            base_url=server.url, trust_env=False, timeout=60.0, event_hooks={"response": [check_response]}
+        ) as client,
     ):
         target = Target(server, client)
         target.assert_serves()

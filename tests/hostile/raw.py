@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.hostile.leaks import assert_no_leak
+
 PATIENCE = 30.0
+MAX_REMEMBERED = 1 << 20
+"""Bytes of what was sent: a reply may say them again."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,11 @@ class RawConnection:
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address, timeout=PATIENCE)
         self._received = b""
+        self._sent = b""
 
     def send(self, content: bytes) -> bool:
         """False where the peer takes no more."""
+        self._sent += content[: max(0, MAX_REMEMBERED - len(self._sent))]
         try:
             self.socket.sendall(content)
         except OSError:
@@ -52,7 +58,8 @@ class RawConnection:
         return bool(chunk)
 
     def reply(self) -> RawReply:
-        """The next reply, with as much of a body as its Content-Length says. Raises TimeoutError."""
+        """The next reply, with as much of a body as its Content-Length says, and nothing of the server's inside.
+        Raises TimeoutError."""
         while b"\r\n\r\n" not in self._received:
             if not self._receive():
                 return RawReply(0, {}, self._received)
@@ -63,6 +70,7 @@ class RawConnection:
         while len(self._received) < length and self._receive():
             pass
         body, self._received = self._received[:length], self._received[length:]
+        assert_no_leak(head.decode("latin-1"), body, self._sent.decode("utf-8", "backslashreplace"))
         return RawReply(int(first.split()[1]), headers, body)
 
     def is_closed_by_peer(self) -> bool:

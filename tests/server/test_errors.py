@@ -6,7 +6,7 @@ import pytest
 
 import server
 from pool import errors as pool_errors
-from server.errors import KINDS, RequestFailedError, from_pool
+from server.errors import KINDS, RequestFailedError, from_pool, load_failure
 
 
 @pytest.mark.parametrize(("error", "code"), [
@@ -58,3 +58,13 @@ def test_messages_name_subjects_and_progress() -> None:
     loading = from_pool(pool_errors.ModelLoadingError(7.0), "m", " (download, 45 %)")
     assert loading.message == "The model m is still loading (download, 45 %)."
     assert loading.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(("code", "shown"), [
+    ("weights_invalid", "weights_invalid"), ("device_lost", "device_lost"), ("model_unavailable", "model_unavailable"),
+    ("a library's /secret/path", "load_failed"), ("E_SECRET", "load_failed"),
+])  # fmt: skip
+def test_a_failed_load_is_shown_by_a_code_of_ours(code: str, shown: str) -> None:
+    failure = load_failure(code, "m")
+    assert failure["code"] == shown
+    assert "secret" not in failure["message"].lower()

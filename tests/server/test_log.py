@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from server.log import configure_log
+from server.log import MAX_EXCEPTION, configure_log
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +19,8 @@ def restored() -> Iterator[None]:
     yield
     root.handlers[:], root.level = handlers, level
     logging.captureWarnings(False)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).filters.clear()
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -96,7 +98,7 @@ def test_a_console_line_has_its_exception_below(capsys: pytest.CaptureFixture[st
     except ValueError:
         logging.getLogger("x").exception("failed")
     first, *others = lines(capsys)
-    assert "failed" in first and others[-1] == "ValueError: why"
+    assert "failed" in first and others[-1] == "  ValueError: why"
 
 
 def test_the_moment_is_utc_to_the_microsecond(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,3 +114,55 @@ def test_auto_is_json_where_there_is_no_terminal(capsys: pytest.CaptureFixture[s
     configure_log("auto", "info")
     logging.getLogger("x").info("hello")
     assert json.loads(lines(capsys)[0])["event"] == "hello"
+
+
+SIGNS = "\x7f\x85\x9b\u061c\u2028\u2029\u202e\u2066\u200b\ufeff\U000e0041"
+
+
+def test_a_line_has_no_sign_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("json", "console"):
+        configure_log(kind, "info")
+        try:
+            raise ValueError(f"why{SIGNS}\n2026-01-01T00:00:00Z [info    ] forged")
+        except ValueError:
+            logging.getLogger("x").exception(
+                "one%s", SIGNS, extra={"path": f"/{SIGNS}", "half": "\ud800\x9b"}
+            )
+        first, *below = lines(capsys)
+        assert all(line.isprintable() for line in (first, *below))
+        if kind == "json":
+            line = json.loads(first)
+            assert (line["path"], line["event"], below) == (f"/{SIGNS}", f"one{SIGNS}", [])
+        else:
+            assert all(line.startswith("  ") for line in below), "what is below a line is none of its own"
+
+
+def test_a_traceback_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_log("json", "info")
+    try:
+        raise ValueError("begin" + "x" * 1_000_000 + "end")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    exception = json.loads(lines(capsys)[0])["exception"]
+    assert len(exception) < MAX_EXCEPTION + 100
+    assert "begin" in exception and exception.endswith("end")
+
+
+@pytest.mark.parametrize("name", ["uvicorn.error", "asyncio"])
+def test_garbage_on_connections_does_not_flood_the_log(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("server.log.time.monotonic", lambda: now)
+    configure_log("json", "info")
+    logger = logging.getLogger(name)
+    for _ in range(1000):
+        logger.warning("Invalid HTTP request received.")
+    logger.info("Started")
+    now += 1.0
+    logger.error("again")
+    logger.error("again")
+    *garbage, started, again, last = (json.loads(line) for line in lines(capsys))
+    assert len(garbage) == 10
+    assert (started["event"], "num_dropped" in started) == ("Started", False)
+    assert (again["num_dropped"], "num_dropped" in last) == (990, False)

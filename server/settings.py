@@ -31,6 +31,7 @@ from pydantic_settings import (
 )
 
 from models.spec import Family, Precision, RuntimeName, Task
+from server.receipt_settings import ReceiptSettings
 
 ENV_PREFIX = "ENGINE_"
 DEFAULT_CONFIG = Path("engine.toml")
@@ -82,7 +83,7 @@ def _usual(name: str) -> AliasChoices:
     return AliasChoices(name, name.upper(), f"{ENV_PREFIX}{name.upper()}")
 
 
-class Settings(BaseSettings):
+class Settings(ReceiptSettings, BaseSettings):
     """Every setting, its default and what it means. `describe` in settings_text.py prints it as a table."""
 
     model_config = SettingsConfigDict(

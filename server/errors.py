@@ -29,6 +29,7 @@ _TYPE, _IMAGE = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTI
 _BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 
 KINDS: Mapping[str, Kind] = {
+    "malformed_request": Kind(_BAD, "This is not a valid HTTP request."),
     "invalid_json": Kind(_BAD, "The body is not valid JSON."),
     "invalid_request": Kind(
         _BAD, "The body must be a JSON object, and no longer beside its image than its fields need."
@@ -59,6 +60,11 @@ KINDS: Mapping[str, Kind] = {
         HTTPStatus.CONFLICT, "The model {subject} is being reloaded already; ask again when that is done."
     ),
     "method_not_allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not allowed here."),
+    "request_timeout": Kind(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time."),
+    "uri_too_long": Kind(HTTPStatus.REQUEST_URI_TOO_LONG, "The path and query are too long."),
+    "headers_too_large": Kind(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large or too many."
+    ),
     "body_too_large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body or the image in it is too large."),
     "unsupported_media_type": Kind(
         _TYPE, "Send application/json, multipart/form-data or an image with its image/* content type."

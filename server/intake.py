@@ -49,8 +49,8 @@ class Intake:
         `admit` is called before the body is read where the query names the model, else before it is unpacked.
         """
         headers = dict(reversed(scope["headers"]))
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
-            raise RequestFailedError("unsupported_content_encoding")
+        if b"content-encoding" in headers:
+            _check_is_plain(scope)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         kind = content_type.partition(";")[0].strip().lower()
         if len(content_type) > MAX_CONTENT_TYPE_CHARS:
@@ -115,6 +115,14 @@ class _Options:
         return InferenceRequest(
             self.model_id, self._prompt, self._fields, is_text=True, encoded=image, prompts=self._prompts
         )
+
+
+def _check_is_plain(scope: Scope) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-encoding":
+            for coding in value.split(b","):
+                if coding.strip().lower() not in (b"identity", b""):
+                    raise RequestFailedError("unsupported_content_encoding")
 
 
 def _parse_query(query_string: bytes) -> tuple[dict[str, str], list[str]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 
 from server.results import Origin
+
+Closed = Literal["idle", "unfinished", "refused", "stalled"]
+"""Why a connection was ended."""
 
 
 class Metrics:
@@ -21,6 +24,13 @@ class Metrics:
             "engine_requests",
             "Requests by model (empty: none was found) and status code (0: the client left before there was one).",
             ["model", "status"],
+            registry=self._registry,
+        )
+        self._connections = Counter(
+            "engine_connections_closed",
+            "Connections that the server ended to make room (idle, unfinished, refused) or for a client that takes "
+            "nothing (stalled).",
+            ["reason"],
             registry=self._registry,
         )
         self._vision = Counter(
@@ -46,6 +56,10 @@ class Metrics:
     def count_request(self, model_id: str, status: int) -> None:
         """One request is over. `model_id` is a name that was found, or empty."""
         self._requests.labels(model_id, str(int(status))).inc()
+
+    def count_closed(self, reason: Closed) -> None:
+        """The server ended a connection."""
+        self._connections.labels(reason).inc()
 
     def count_vision(self, model_id: str, payload: bytes) -> None:
         """One answer of a BLIP model; its JSON says where the image came from."""

@@ -45,7 +45,7 @@ class RequestScope:
             return
         state = scope.setdefault("state", {})
         state["started_at"] = time.monotonic()
-        state["request_id"] = request_id = _request_id(scope)
+        state["request_id"] = request_id = state.get("request_id") or request_id_of(scope)
         status = 0
 
         async def send_and_note(message: Message) -> None:
@@ -59,7 +59,8 @@ class RequestScope:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_note)
+            if "refusal" not in state:
+                await self._app(scope, receive, send_and_note)
         except asyncio.CancelledError:
             # The server cancels requests only when it stops. The task ends here either way, so the client
             # is told instead of being cut off.
@@ -73,19 +74,23 @@ class RequestScope:
                 raise  # too late for another reply; uvicorn closes the connection
             await ErrorReply(RequestFailedError("internal"), request_id)(scope, receive, send_and_note)
         finally:
-            _log_access(scope, status)
+            if refusal := state.get("refusal"):  # the connection has answered, whatever came of this
+                status, state["error_code"] = refusal.kind.status, refusal.code
+            log_access(scope, status)
             # the name stands in the state only once it was found, so it is one of those that there are
             self._metrics.count_request(state.get("model_id", ""), status)
 
 
-def _request_id(scope: Scope) -> str:
+def request_id_of(scope: Scope) -> str:
+    """What the client calls its request if that is plain, else a name of ours."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
     return f"{random.getrandbits(128):032x}"  # unique is enough; a secret would cost a system call
 
 
-def _log_access(scope: Scope, status: int) -> None:
+def log_access(scope: Scope, status: int) -> None:
+    """One line of what became of a request."""
     # Probes come every few seconds and say nothing as long as they are answered.
     level = logging.DEBUG if scope["path"] in _PROBES and status == 200 else logging.INFO
     if not log.isEnabledFor(level):

@@ -9,14 +9,16 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
 
 from server.app import create_app
-from server.connection import Connection
+from server.descriptors import raise_limit
 from server.devices import NoSuchDeviceError
 from server.engine import Engine
+from server.gate import Gate
 from server.leaving import Leaving
 from server.listener import listen
 from server.log import configure_log
@@ -53,10 +55,11 @@ def serve(settings: Settings, make_app: Callable[[Settings], Starlette] = create
     needs_key = settings.keys_file is not None
     if not needs_key:
         warn_if_open(*listener.getsockname()[:2])
+    gate = Gate(settings, engine.metrics, raise_limit(settings.max_connections))
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=Connection,
+        http=cast("type[asyncio.Protocol]", gate),
         ws="none",
         lifespan="on",
         log_config=None,

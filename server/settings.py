@@ -33,6 +33,7 @@ from pydantic_settings import (
 from models.spec import Family, Precision, RuntimeName, Task
 from server.access_settings import AccessSettings
 from server.image_url_settings import ImageUrlSettings
+from server.receipt_settings import ReceiptSettings
 
 ENV_PREFIX = "ENGINE_"
 DEFAULT_CONFIG = Path("engine.toml")
@@ -84,7 +85,7 @@ def _usual(name: str) -> AliasChoices:
     return AliasChoices(name, name.upper(), f"{ENV_PREFIX}{name.upper()}")
 
 
-class Settings(AccessSettings, ImageUrlSettings, BaseSettings):
+class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, BaseSettings):
     """Every setting, its default and what it means. `describe` in settings_text.py prints it as a table."""
 
     model_config = SettingsConfigDict(

@@ -73,6 +73,10 @@ class RawConnection:
         assert_no_leak(head.decode("latin-1"), body, self._sent.decode("utf-8", "backslashreplace"))
         return RawReply(int(first.split()[1]), headers, body)
 
+    def replies(self) -> list[RawReply]:
+        """All of them up to the end of the connection. Raises TimeoutError."""
+        return list(iter(self.reply, RawReply(0, {}, b"")))
+
     def is_closed_by_peer(self) -> bool:
         """Waits for the end; False if more bytes come first. Raises TimeoutError."""
         return not self._received and not self._receive()

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import uvicorn
@@ -15,9 +15,9 @@ import uvicorn
 from models.catalogue import CatalogueEntry
 from pool import Launcher, Limits, Placement, Pool
 from server.app import create_app
-from server.connection import Connection
 from server.engine import Engine
 from server.fetch import Fetcher
+from server.gate import Gate
 from server.listener import listen
 from server.settings import Settings
 from server.table import Known
@@ -96,6 +96,7 @@ async def serving(
     fetcher: Fetcher | None = None,
     num_replicas: int = 1,
     wait: bool = True,
+    max_connections: int = 1000,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A server in this loop; at its end nothing may be held and every process is gone."""
@@ -115,7 +116,7 @@ async def serving(
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     config = uvicorn.Config(
-        create_app(engine=engine), http=Connection, ws="none", lifespan="on", log_config=None, access_log=False,
+        create_app(engine=engine), http=cast("type[asyncio.Protocol]", Gate(chosen, engine.metrics, max_connections)), ws="none", lifespan="on", log_config=None, access_log=False,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
     server = uvicorn.Server(config)

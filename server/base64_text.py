@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import pybase64
 
 from server.errors import RequestFailedError
 
+_DATA_URL = re.compile(r"data:image/(?:jpeg|png|webp|bmp|gif);base64,")
+"""What browsers put in front; which of the formats it names is not looked at."""
+
 
 def decode_base64(text: str, max_bytes: int) -> bytes:
-    """Strict base64: the standard alphabet, padded, nothing in between.
+    """Strict base64: the standard alphabet, padded, nothing in between; perhaps as a ``data:image/...`` address.
 
     Raises RequestFailedError ``body_too_large``, ``invalid_base64`` or ``empty_body``.
     """
+    if prefix := _DATA_URL.match(text):
+        text = text[prefix.end() :]
     if len(text) // 4 * 3 - 2 > max_bytes:
         raise RequestFailedError("body_too_large")
     try:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.hostile.pictures import CASES, STATUS
+from tests.hostile.pictures import CASES, STATUS, jpeg
 from tests.hostile.target import SAMPLE, Target
 from tests.server.images import encode, scene
 

@@ -41,7 +41,7 @@ def corpus() -> list[bytes]:
     exif[0x0112] = 6
     animated = {"save_all": True, "append_images": [smooth.transpose(Image.Transpose.ROTATE_180)]}
     jpeg_options: list[dict[str, Any]] = [
-        {}, {"progressive": True}, {"subsampling": "4:1:1"}, {"restart_marker_blocks": 2}, {"exif": exif}, {"optimize": True},
+        {}, {"progressive": True}, {"subsampling": "4:1:1"}, {"restart_marker_blocks": 2}, {"exif": exif},
     ]  # fmt: skip
     webp_options: list[dict[str, Any]] = [
         {"quality": 60},

@@ -8,7 +8,7 @@ from server.sniff import webp_size
 _EXTENDED, _EXIF, _XMP = b"VP8X", b"EXIF", b"XMP "
 _FRAME = (b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
 _EXTENDED_BYTES, _FLAGS_AT = 18, 8
-_ICC_FLAG = 0x20
+_ICC_FLAG, _ALPHA_FLAG = 0x20, 0x10
 
 
 def read(encoded: bytes) -> Parts | None:
@@ -45,6 +45,8 @@ def _first_frame(encoded: bytes) -> bytes | None:
     if len(header) != _EXTENDED_BYTES:
         return None
     header[_FLAGS_AT] &= ~_ICC_FLAG
+    if b"ANMF" in kept and kept[b"ANMF"][14:20] != header[12:18]:
+        header[_FLAGS_AT] |= _ALPHA_FLAG  # around a frame that is smaller than the canvas there is nothing
     kept[_EXTENDED] = bytes(header)
     chunks = b"WEBP" + b"".join(kept.values())
     return b"RIFF" + len(chunks).to_bytes(4, "little") + chunks

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,16 +21,25 @@ import numpy as np
 
 from models.spec import Resize
 from pool.model import Pixels
-from server import sniff
+from server import bmp, gif, jpeg_parts, png, sniff, webp
 from server.base64_text import decode_base64
 from server.errors import RequestFailedError
 from server.jpeg import decode_jpeg, read_header
+from server.parts import Parts
 from server.pixel_budget import PixelBudget
 from server.resize import RESIZES, enough_for
 
 PIXELS_PER_THREAD = 12_000_000
 """What may be decoded at once, times the number of threads: two photographs of a telephone on two threads, but only
 one of the largest. 3 bytes each in a JPEG, twice that while it is turned upright, 8 in Pillow."""
+
+_READERS: Mapping[str, Callable[[bytes], Parts | None]] = {
+    "JPEG": jpeg_parts.read,
+    "PNG": png.read,
+    "GIF": gif.read,
+    "BMP": bmp.read,
+    "WEBP": webp.read,
+}
 
 T = TypeVar("T")
 Check = Callable[[int, int], None]
@@ -164,16 +173,45 @@ def _decode(encoded: bytes, admit: Check, enough: Enough | None) -> tuple[Pixels
         raise RequestFailedError("unsupported_image_format" if is_known else "image_undecodable")
     if name == "JPEG":
         header = read_header(encoded)
-        has_one_scan = header is not None and header.has_one_scan
-        if not has_one_scan and sniff.num_jpeg_scans(encoded) > sniff.MAX_JPEG_SCANS:
-            raise RequestFailedError("image_undecodable")
         if header is not None:
             admit(header.width, header.height)
+            _check_jpeg(encoded, header.width * header.height, header.has_one_scan)
             size = header.upright_size
             picture = decode_jpeg(encoded, header, enough and enough(size))
             if picture is not None:
                 return picture, size
+    picture = _decode_parts(encoded, name, admit)
+    return picture, (picture.shape[1], picture.shape[0])
+
+
+def _check_jpeg(encoded: bytes, num_pixels: int, has_one_scan: bool) -> None:
+    max_scans = min(sniff.MAX_JPEG_SCANS, max(sniff.MAX_SCANNED_PIXELS // num_pixels, 1))
+    is_a_lie = len(encoded) < num_pixels // jpeg_parts.MAX_PIXELS_PER_BYTE
+    if is_a_lie or (not has_one_scan and sniff.num_jpeg_scans(encoded, max_scans + 1) > max_scans):
+        raise RequestFailedError("image_undecodable")
+
+
+def _decode_parts(encoded: bytes, name: str, admit: Check) -> Pixels:
+    """By Pillow, which is given nothing but what the first frame needs."""
+    parts = _READERS[name](encoded)
+    if parts is None:
+        raise RequestFailedError("image_undecodable")
+    admit(parts.width, parts.height)
+    if len(encoded) < parts.min_bytes:
+        raise RequestFailedError("image_undecodable")
+    if name == "JPEG":
+        _check_jpeg(encoded, parts.width * parts.height, has_one_scan=False)
+
+    def check_frame(width: int, height: int) -> None:
+        if not (0 < width <= parts.width and 0 < height <= parts.height):
+            raise RequestFailedError("image_undecodable")
+
     from server.pillow import decode_with_pillow  # takes a while, and the usual picture does not need it
 
-    picture = decode_with_pillow(encoded, name, admit)
-    return picture, (picture.shape[1], picture.shape[0])
+    picture = decode_with_pillow(parts.content, name, check_frame)
+    if parts.frame_at is None or picture.shape[:2] == (parts.height, parts.width):
+        return picture
+    (left, top), (height, width) = parts.frame_at, picture.shape[:2]
+    canvas = np.full((parts.height, parts.width, 3), 255, np.uint8)
+    canvas[top : top + height, left : left + width] = picture
+    return canvas

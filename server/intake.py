@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope
 
 from server import form, schemas
-from server.base64_text import base64_in
+from server.base64_text import is_data_url
 from server.body import BodyShare, read_body
 from server.errors import RequestFailedError
 
@@ -77,7 +77,9 @@ class Intake:
         admit(parsed.model_id)
         image_url, encoded = parsed.image_url, parsed.image_base64
         if image_url is not None and image_url[:5].lower() == "data:":
-            encoded, image_url = base64_in(image_url), None
+            if not is_data_url(image_url):
+                raise RequestFailedError("invalid_image_url")
+            encoded, image_url = image_url, None
         return InferenceRequest(
             model_id=parsed.model_id,
             prompt=parsed.prompt,

@@ -4,19 +4,21 @@ or when the server starts, because it takes a while."""
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, WebPImagePlugin
 
 from pool.model import Pixels
-from server import sniff
 from server.errors import RequestFailedError
 
 Image.MAX_IMAGE_PIXELS = None  # a warning at best; our own limits are checked before anything is allocated
 # Pillow imports a decoder with the first picture of its kind, which would cost that request half a second.
 Image.preinit()
 _PRELOADED = (TiffImagePlugin, WebPImagePlugin)  # the first one reads EXIF
+# Of broken EXIF it has as much to say as there are tags; the log is not for strangers to fill.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,8 +37,6 @@ def decode_with_pillow(encoded: bytes, name: str, check_size: Callable[[int, int
     `check_size` is given width and height before anything is allocated and raises to refuse them. Raises
     RequestFailedError ``image_undecodable``.
     """
-    if name == "WEBP":
-        check_size(*sniff.webp_size(encoded) or (0, 0))
     try:
         with Image.open(io.BytesIO(encoded), formats=[name]) as image:
             check_size(*image.size)
@@ -58,8 +58,11 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it to 255
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+    if image.mode == "I;16":  # grey; Pillow's own conversion would clip it to 255
+        samples = np.asarray(image)
+        grey = (samples >> 8).astype(np.uint8)
+        if (key := image.info.get("transparency")) is not None:
+            grey[samples == key] = 255
         return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("RGBA")

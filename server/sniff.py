@@ -7,11 +7,15 @@ import re
 MAX_JPEG_SCANS = 100
 """A progressive file has about ten; each one more makes the decoder go over the whole picture again, so that a
 few megabytes of tiny scans could keep a thread busy for hours."""
+MAX_SCANNED_PIXELS = 720_000_000
+"""Of all scans together: thirty of the largest picture."""
 MAX_JPEG_MARKERS = 50_000
 """Those that restart a scan are not counted; of others a photograph has some dozens. A file of nothing but these would
 hold the interpreter for seconds."""
 
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_MARKER = re.compile(
+    rb"\xff[^\x00\xd0-\xd7\xff]"
+)  # of any number of fill bytes the last: `\xff+` is quadratic
 _OTHER_FORMATS = re.compile(
     rb"II\*\x00|MM\x00\*|II\+\x00|MM\x00\+"  # TIFF, BigTIFF
     rb"|\x00\x00[\x01\x02]\x00|%!PS|%PDF|P[1-7fF]\s"  # ICO, EPS, PDF, PNM

@@ -12,7 +12,7 @@ from server.errors import RequestFailedError
 
 
 @pytest.mark.parametrize("text", [
-    "=", "A", "AAA", "A===", "AAAA====", "AA AA", "AAAA\n", "\nAAAA", "data:image/png;base64,AAAA", "-_-_", "é",
+    "=", "A", "AAA", "A===", "AAAA====", "AA AA", "AAAA\n", "\nAAAA", "data:text/html;base64,AAAA", "data:image/png,AAAA", "-_-_", "é",
     "AAA=AAAA", "QQ==QQ==", "QR=", "b'AAAA'", "AAAA\x00", "\ud800AAA", "ＡAAA",
 ])  # fmt: skip
 def test_base64_is_strict(text: str) -> None:
@@ -70,3 +70,13 @@ def _refusal(text: str) -> str | None:
     except ValueError:
         return "invalid_base64"
     return None
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp", "gif"])
+def test_the_prefix_of_a_data_url_is_taken_off(kind: str) -> None:
+    assert decode_base64(
+        f"data:image/{kind};base64," + base64.b64encode(bytes(1000)).decode(), 1000
+    ) == bytes(1000)
+    with pytest.raises(RequestFailedError) as caught:
+        decode_base64(f"data:image/{kind};base64,data:image/{kind};base64,AAAA", 1000)
+    assert caught.value.code == "invalid_base64"

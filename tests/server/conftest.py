@@ -116,7 +116,7 @@ async def serving(
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     config = uvicorn.Config(
-        create_app(engine=engine), http=cast("type[asyncio.Protocol]", Gate(chosen, engine.metrics, max_connections)), ws="none", lifespan="on", log_config=None, access_log=False,
+        create_app(engine=engine), http=cast("type[asyncio.Protocol]", Gate(chosen, engine.metrics, max_connections)), ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
     server = uvicorn.Server(config)

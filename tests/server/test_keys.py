@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import random
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,24 @@ async def test_a_thread_watches_the_file(tmp_path: Path) -> None:
     finally:
         ring.stop()
     await until(lambda: not ring._thread.is_alive())
+
+
+def test_whatever_the_file_says_it_is_keys_or_one_kind_of_error(tmp_path: Path) -> None:
+    content = (
+        write_keys(tmp_path).read_bytes() + b"eve = {sha256 = '', expires = 0001-01-01T00:00:00+23:59}\n"
+    )
+    dice = random.Random(4)
+    num_refused = 0
+    for _ in range(1000):
+        changed = bytearray(content)
+        for _ in range(dice.randint(1, 4)):
+            place = dice.randrange(len(changed))
+            changed[place : place + dice.randint(0, 3)] = dice.choice(
+                [b"", b"[", b"'", b"9" * 30, bytes([dice.randrange(256)])]
+            )
+        try:
+            assert parse_keys(bytes(changed), Path("keys.toml"))
+        except KeysError as error:
+            num_refused += 1
+            assert str(error).isprintable() and len(str(error)) < 2000
+    assert num_refused > 900

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.server.origin import Answer
+
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 _UP = 0x1 | 0x8 | 0x40  # IFF_UP, IFF_LOOPBACK, IFF_RUNNING
 _BLOCKS = (
@@ -45,7 +47,7 @@ class Hit:
 class Internet:
     """`answers` by path. `names`: for each query of a name, in turn, its addresses; the last ones stay."""
 
-    answers: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[str, bytes | Answer] = field(default_factory=dict)
     names: dict[str, list[list[str]]] = field(default_factory=dict)
     hits: list[Hit] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)

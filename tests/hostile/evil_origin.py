@@ -72,10 +72,12 @@ class Internet:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             self.hits[-1] = Hit(address, port, head.splitlines()[0])
-            writer.write(
-                self.answers.get(head.split()[1], b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-            )
-            await writer.drain()
+            answer = self.answers.get(head.split()[1], response(b"", "404 Not Found"))
+            if isinstance(answer, bytes):
+                writer.write(answer)
+                await writer.drain()
+            else:
+                await answer(writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # written down already, which is what it is here for
         writer.close()

@@ -18,8 +18,6 @@ from pathlib import Path
 
 from tests.server.origin import Answer, response
 
-from tests.server.origin import Answer
-
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 _UP = 0x1 | 0x8 | 0x40  # IFF_UP, IFF_LOOPBACK, IFF_RUNNING
 _BLOCKS = (

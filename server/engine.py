@@ -104,8 +104,8 @@ class Engine:
             self.settings.max_body_bytes,
             self.settings.max_fetches,
             reach=self.settings.reach,
-            max_per_host=self.settings.max_fetches_per_host,
-            max_per_owner=self.settings.max_fetches_per_key,
+            max_per_host=self.settings.max_host_fetches,
+            max_per_owner=self.settings.max_key_fetches,
         )
 
     def leave(self) -> None:

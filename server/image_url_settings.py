@@ -61,8 +61,8 @@ class ImageUrlSettings(BaseModel):
     )
     image_url_ports: Ports = Field(PORTS, description="Ports that images are fetched from.")
     max_fetches: int = Field(64, ge=1, description="Downloads of images at once.")
-    max_fetches_per_host: int = Field(8, ge=1, description="Of those, from one host.")
-    max_fetches_per_key: int = Field(4, ge=1, description="Of those, for one API key.")
+    max_host_fetches: int = Field(8, ge=1, description="Of those, from one host.")
+    max_key_fetches: int = Field(4, ge=1, description="Of those, for one API key.")
 
     @model_validator(mode="after")
     def _networks_are_for_listed_domains(self) -> Self:

@@ -101,7 +101,7 @@ class Inference:
         fetcher = await self._fetcher_for(request)
         inputs = _check(served.known.task, request) if served.known.task else None
         async with cancelled_on_disconnect(receive):
-            image = await self._image(request, fetcher, share, state.get("key_id", ""))
+            image = await self._image(request, fetcher, share, state.get("key_id") or "")
             async with registry.use(served) as pool:
                 spec = served.spec
                 assert spec is not None, "a pool that may be used has told its spec"

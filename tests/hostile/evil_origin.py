@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.server.origin import Answer, response
+
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 _UP = 0x1 | 0x8 | 0x40  # IFF_UP, IFF_LOOPBACK, IFF_RUNNING
 _BLOCKS = (
@@ -45,7 +47,7 @@ class Hit:
 class Internet:
     """`answers` by path. `names`: for each query of a name, in turn, its addresses; the last ones stay."""
 
-    answers: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[str, bytes | Answer] = field(default_factory=dict)
     names: dict[str, list[list[str]]] = field(default_factory=dict)
     hits: list[Hit] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
@@ -70,10 +72,12 @@ class Internet:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             self.hits[-1] = Hit(address, port, head.splitlines()[0])
-            writer.write(
-                self.answers.get(head.split()[1], b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-            )
-            await writer.drain()
+            answer = self.answers.get(head.split()[1], response(b"", "404 Not Found"))
+            if isinstance(answer, bytes):
+                writer.write(answer)
+                await writer.drain()
+            else:
+                await answer(writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # written down already, which is what it is here for
         writer.close()

@@ -15,6 +15,8 @@ import httpx
 
 from tests.hostile.certificates import LONG_AGO, context_of, one_for_each, self_signed
 from tests.hostile.evil_origin import Internet, be_the_name_server, stand_in, take_all_addresses
+from tests.hostile.slow_origins import NAMES as SLOW_NAMES
+from tests.hostile.slow_origins import drip, measure
 from tests.hostile.target import SAMPLE
 from tests.server.origin import redirect, response
 from tests.serving import start_server
@@ -66,8 +68,8 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-async def main(folder: Path) -> dict[str, Any]:
-    """Everything that came of it."""
+async def main(folder: Path, num_pairs: int) -> dict[str, Any]:
+    """Everything that came of it, or with `num_pairs` what slow origins cost others."""
     take_all_addresses()
     be_the_name_server(folder)
     certificates = {
@@ -81,9 +83,9 @@ async def main(folder: Path) -> dict[str, Any]:
     stand_in(authorities, Path(certifi.where()))
     contexts = {name: context_of(pem) for name, pem in certificates.items()}
     internet = Internet(
-        {"/a.jpg": response(SAMPLE.read_bytes())}
+        {"/a.jpg": response(SAMPLE.read_bytes()), "/drip": drip}
         | {f"/to/{name}": redirect(location) for name, location in REDIRECTS.items()},
-        {name: [list(turn) for turn in turns] for name, turns in NAMES.items()},
+        {name: [list(turn) for turn in turns] for name, turns in (NAMES | SLOW_NAMES).items()},
     )
     await internet.start(one_for_each(contexts, context_of(certificates["images.example"])))
     for address in WITNESSED:
@@ -93,7 +95,14 @@ async def main(folder: Path) -> dict[str, Any]:
         await asyncio.sleep(0.01)
     assert {hit.address for hit in internet.hits} == set(WITNESSED), "who reaches them is seen"
     internet.hits.clear()
+    if num_pairs:
+        return await asyncio.to_thread(_measure, internet, num_pairs)
     return await asyncio.to_thread(_ask_all, internet, str(certificates["stranger.example"]))
+
+
+def _measure(internet: Internet, num_pairs: int) -> dict[str, Any]:
+    with start_server("--lame-duck", "0") as server:
+        return asyncio.run(measure(server.url, internet, num_pairs))
 
 
 def _ask_all(internet: Internet, stranger: str) -> dict[str, Any]:
@@ -120,4 +129,4 @@ def _ask_all(internet: Internet, stranger: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        json.dump(asyncio.run(main(Path(temporary))), sys.stdout)
+        json.dump(asyncio.run(main(Path(temporary), int(sys.argv[1]) if sys.argv[1:] else 0)), sys.stdout)

@@ -81,6 +81,48 @@ def test_start_and_first_answers_need_no_network_and_no_home_and_connect_to_nobo
         assert [line for line in lines if "AF_INET" in line and not LOOPBACK.search(line)] == []
 
 
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, models, pool, server
+for package in (server, pool, models):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.startswith("models.demo.") and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+"""
+
+
+def test_importing_any_module_of_ours_asks_nobody_for_anything(tmp_path: Path) -> None:
+    """Nor writes anywhere: the home folder cannot be made."""
+    environment = bare_environment(tmp_path)
+    root = Path(__file__).parents[1]
+    environment["PYTHONPATH"] += os.pathsep + str(root)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_EVERYTHING],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    seen = (tmp_path / "witness").read_text().splitlines()
+    assert seen.count("watching") == 1
+    assert [line for line in seen if line != "watching" and is_about_others(line)] == []
+
+
+@pytest.mark.slow
+def test_a_first_question_needs_no_network_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if FORGOTTEN.match(name)]:
+        monkeypatch.delenv(name)
+    environment = {**bare_environment(tmp_path), "ENGINE_LOAD_AT_START": "shapes-vqa"}
+    with running_server(environment=environment) as server:
+        sample = (SAMPLES / "sample.jpg").read_bytes()
+        reply = as_raw(server.url + "/inference", sample, model_id="shapes-vqa", prompt="what is there?")
+        assert reply.status_code == 200, reply.text
+        assert "Traceback" not in server.log.read_text()
+    seen = (tmp_path / "witness").read_text().splitlines()
+    assert seen.count("watching") >= 2
+    assert [line for line in seen if line != "watching" and is_about_others(line)] == []
+
+
 def is_about_others(line: str) -> bool:
     """Whether a watched event reaches beyond this machine, or starts a program that could."""
     event, _, arguments = line.partition(" ")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.hostile.leaks import leaks_in
 from tests.models.networks import save_yolo
 from tests.serving import RunningServer, running_server
 from tests.test_end_to_end import as_raw, photo
@@ -17,7 +20,18 @@ REFUSED = {
     "no-such-head": ("weights_mismatch", "has no end-to-end head"),
     "open-vocabulary": ("unsupported_model", "networks that end in WorldDetect are not served"),
     "no-network": ("weights_invalid", "is not a loadable checkpoint"),
+    "runs-code": ("weights_invalid", "is not a loadable checkpoint"),
 }
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self._trace = trace
+
+    def __reduce__(self) -> object:
+        return os.system, (f"touch {self._trace}",)
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     save_yolo(folder / "pose.pt", "yolov8n-pose.yaml")
     torch.save({"model": WorldModel("yolov8s-world.yaml", verbose=False)}, folder / "world.pt")
     torch.save({"model": {"image_encoder.weight": torch.zeros(3)}}, folder / "sam.pt")
+    torch.save({"model": Evil(folder / "trace")}, folder / "evil.pt")
     (folder / "engine.toml").write_text(
         """
         [models]
@@ -37,10 +52,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         no-such-head = { weights = "pose.pt", end2end = true, replicas = 1 }
         open-vocabulary = { weights = "world.pt", replicas = 1 }
         no-network = { weights = "sam.pt", replicas = 1 }
+        runs-code = { weights = "evil.pt", replicas = 1 }
         """
     )
     with running_server("--config", str(folder / "engine.toml"), "--load-at-start", "") as server:
         yield server
+    assert not (folder / "trace").exists(), "code in weights was run"
 
 
 def test_without_a_task_in_the_settings_the_weights_say_it(server: RunningServer) -> None:
@@ -59,6 +76,7 @@ def test_weights_that_are_not_what_the_settings_say_are_refused_by_code_and_in_w
     error = reply.json()["error"]
     assert (reply.status_code, error["code"]) == (503, code), reply.text
     assert name in error["message"]
+    assert leaks_in(reply.text) == [] and leaks_in(httpx.get(f"{server.url}/models/{name}").text) == []
     wait_for_state(server, name, "failed")
     assert server.get(f"/models/{name}")["error"] == {"code": code, "message": error["message"]}
     assert logged in server.log.read_text(), "the log says what the reply does not"

@@ -145,6 +145,88 @@ def test_what_the_code_imports_is_declared_and_what_is_declared_is_imported(
     assert declared - imported - USED_BY_OTHERS == set()
 
 
+BAD_VERSIONS = {
+    "ultralytics-opencv-headless": (
+        "8.3.41",
+        "8.3.42",
+        "8.3.45",
+        "8.3.46",
+    ),  # the library's, with a miner inside
+    "torch": ("2.5.1",),  # weights_only did not keep code from running (CVE-2025-32434)
+    "pillow": ("12.2.0",),  # an unbounded loop in EXIF
+}
+
+
+def test_versions_that_are_known_to_be_bad_are_neither_asked_for_nor_locked(
+    pyproject: dict[str, Any],
+) -> None:
+    asked = {
+        requirement.name: requirement.specifier
+        for requirement in map(Requirement, pyproject["project"]["dependencies"])
+    }
+    locked = read_lock("requirements.lock")
+    for name, versions in BAD_VERSIONS.items():
+        for version in versions:
+            assert not asked[name].contains(version, prereleases=True) and locked[name] != version, (
+                name,
+                version,
+            )
+
+
+def test_everything_is_installed_from_wheels_whose_hash_is_locked() -> None:
+    """But PyTorch without CUDA, whose index gives no hashes: it is held to its version."""
+    lines = {
+        name: (ROOT / name).read_text().replace("\\\n", " ").splitlines()
+        for name in ("Makefile", "Dockerfile")
+    }
+    makers = [line for line in lines["Makefile"] if re.match(r"INSTALL\s*:=", line)]
+    assert len(makers) == 2 and all("--only-binary :all:" in line for line in makers)
+    (maker,) = re.findall(r'install="([^"]+)"', "\n".join(lines["Dockerfile"]))
+    assert "--only-binary :all:" in maker
+    commands = [line for line in lines["Makefile"] if re.match(r"\t\$\(INSTALL\)", line)]
+    for line in lines["Dockerfile"]:
+        commands += [
+            part
+            for part in re.split(r";;|;|&&", line)
+            if re.search(r"\$install\b|pip install", part) and "install=" not in part
+        ]
+    assert len(commands) >= 8
+    for command in (command.replace("$install", maker) for command in commands):
+        is_own = "--editable ." in command or "--no-index" in command
+        is_torch = "TORCH_CPU_INDEX" in command and "==[0-9.]+' requirements.lock" in command
+        assert "--no-deps" in command
+        assert is_own or is_torch or re.search(r"--require-hashes -r requirements\S*\.lock", command), command
+        assert "$" in command or is_own or "--only-binary :all:" in command, command
+
+
+def test_no_code_of_ours_unpickles_or_trusts_code_that_came_with_weights() -> None:
+    """Ultralytics' files are the exception, see models/checkpoint.py; scripts that made the demo models are no part."""
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        if (ROOT / "models" / "demo") in path.parents:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+                assert not names & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}, path
+            if isinstance(node, ast.Call):
+                function = node.func
+                name = getattr(function, "attr", getattr(function, "id", ""))
+                owner = getattr(getattr(function, "value", None), "id", "")
+                assert (owner, name) not in {
+                    ("torch", "load"),
+                    ("os", "system"),
+                    ("os", "popen"),
+                    ("yaml", "load"),
+                }, path
+                assert not isinstance(function, ast.Name) or name not in ("eval", "exec"), path
+                said = {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
+                assert said.get("trust_remote_code", False) is False, path
+                assert said.get("weights_only", True) is True and said.get("allow_pickle", False) is False, (
+                    path
+                )
+                assert said.get("use_safetensors", True) is True, path
+
+
 def test_opencv_comes_without_a_window_system() -> None:
     """The other build needs libGL, libxcb and GLib from the machine; both together overwrite each other's files."""
     locked = {name for name in read_lock("requirements.lock") if name.startswith(("opencv", "ultralytics"))}

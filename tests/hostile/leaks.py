@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import httpx
 
 CANARY = "canary-5d0c6f1e9b"
 """In the environment of the server that is attacked; in a reply it would be somebody's password."""
+PLACES = (str(Path(__file__).parents[2]), sys.prefix, sys.base_prefix)
 LEAST_SECRET = 16
 """Characters: shorter values of this process's environment are words that stand in replies by chance."""
 
 INSIDE: Mapping[str, re.Pattern[str]] = {
     "a path": re.compile(
-        r"(?<![\w.:/])/(?:home|usr|tmp|root|opt|var|etc|proc|dev|sys|srv|mnt|run|lib|work|app)/[\w.-]+"
+        r"(?<![\w.:/])/(?:home|usr|tmp|root|opt|var|etc|proc|dev|sys|srv|mnt|run|lib|app)/[\w.-]+"
     ),
     "a place in code": re.compile(r"site-packages|dist-packages|\w+\.(?:py|pyc|so|pyx|cpp|cc)\b|\.py:\d+"),
     "a traceback": re.compile(r"Traceback|File \\?\"|line \d+, in "),
@@ -40,11 +43,11 @@ def leaks_in(reply: str, sent: str = "") -> list[str]:
         for match in pattern.finditer(reply)
         if match.group() not in sent
     ]
-    secrets = {CANARY, socket.getfqdn(), *(v for v in os.environ.values() if len(v) >= LEAST_SECRET)}
+    secrets = {CANARY, socket.getfqdn(), *PLACES, *(v for v in os.environ.values() if len(v) >= LEAST_SECRET)}
     return found + [
         f"of the environment: {secret}"
         for secret in secrets
-        if len(secret) >= 8 and secret != "localhost" and secret in reply and secret not in sent
+        if len(secret) >= 6 and secret != "localhost" and secret in reply and secret not in sent
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from starlette.types import Message, Scope
 from server.app import create_app
 from server.engine import Engine
 from server.settings import Settings
-from tests.hostile.raw import connected
+from tests.hostile.raw import connected, exchange
 from tests.hostile.target import SAMPLE, Target
 
 NAMES = (
@@ -113,6 +114,11 @@ def test_the_log_of_a_real_server_stays_one_line_for_each_request(target: Target
     with connected(target.address) as connection:
         connection.send("GET /raw\u202e HTTP/1.1\r\nHost: x\r\nX-Request-Id: \x1b[31m\r\n\r\n".encode())
         connection.reply()
+    for position in range(100, 4100, 200):  # libraries in C would write to the same descriptor
+        picture = bytearray(SAMPLE.read_bytes())
+        picture[position : position + 40] = bytes(40)
+        target.infer(bytes(picture[: -(position % 7)] if position % 7 else picture))
+        target.infer(b"\x89PNG\r\n\x1a\n" + bytes(picture[:position]), "image/png")
     written = target.server.log.read_bytes()[before:].decode()
     lines = [line for line in written.split("\n") if line]
     assert written.isascii() or all(line.isprintable() for line in lines)
@@ -140,3 +146,15 @@ def test_a_few_hundred_names_over_sockets_make_no_series(target: Target) -> None
         ask(number)
         target.infer(b"x", model_id=f"y{number}")
     assert count() == before
+
+
+def test_garbage_on_connections_does_not_flood_the_log(target: Target) -> None:
+    before = len(target.server.log.read_bytes())
+    started = time.monotonic()
+    for _ in range(300):
+        exchange(target.address, b"GARBAGE\x1b[31m\r\n\r\n")
+    num_seconds = int(time.monotonic() - started) + 2
+    written = target.server.log.read_bytes()[before:].decode()
+    lines = [json.loads(line) for line in written.split("\n") if line]
+    assert sum(line["level"] in ("warning", "error") for line in lines) <= 10 * num_seconds
+    assert all("GARBAGE" not in line["event"] for line in lines)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Evil:
-    """Runs a command when it is unpickled."""
+    """Calls `function` when it is unpickled."""
 
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
+    def __init__(self, function: Callable[[str], object], argument: str) -> None:
+        self._call = function, (argument,)
 
     def __reduce__(self) -> object:
-        return os.mkdir, (str(self.trace),)
+        return self._call
 
 
 def test_a_checkpoint_is_read_fused_and_in_eval_mode(weights: Path) -> None:
@@ -65,16 +66,28 @@ def test_weights_are_not_read_while_safe_loading_is_off(
         read_checkpoint(weights, None)
 
 
-def test_code_in_weights_is_not_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "function", [os.mkdir, os.system, eval, exec], ids=lambda function: function.__name__
+)
+def test_code_in_weights_is_not_run(function: Callable[[str], object], tmp_path: Path) -> None:
     import torch
 
-    torch.save({"model": Evil(tmp_path / "trace")}, tmp_path / "evil.pt")
-    (tmp_path / "old.pt").write_bytes(pickle.dumps(Evil(tmp_path / "trace")))
-    for name in ("evil.pt", "old.pt"):
+    trace = tmp_path / "trace"
+    argument = {"mkdir": str(trace), "system": f"touch {trace}"}.get(
+        function.__name__, f"__import__('os').mkdir({str(trace)!r})"
+    )
+    evil = Evil(function, argument)
+    torch.save({"model": evil}, tmp_path / "evil.pt")
+    torch.save({"model": None, "train_args": {"imgsz": evil}}, tmp_path / "beside.pt")
+    torch.save({"model": evil}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "old.pt").write_bytes(pickle.dumps(evil))
+    for name in ("evil.pt", "beside.pt", "legacy.pt", "old.pt"):
         with pytest.raises(WeightsInvalidError) as caught:
             read_checkpoint(tmp_path / name, None)
         assert caught.value.permanent
-    assert not (tmp_path / "trace").exists()
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(evil))
+    assert trace.exists(), "it would have run"
 
 
 def test_damaged_weights_are_invalid(weights: Path, tmp_path: Path) -> None:

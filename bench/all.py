@@ -106,6 +106,9 @@ BENCHES: Mapping[str, Bench] = {
         ("--seconds", "3", "--warmup", "0.5", "--clients", "1", "8", "--shares", "0.7"),
     ),
     "scaling": Bench("bench.scaling", 1, ("--scenes", "200"), ("--scenes", "20"), ""),
+    "slowloris": Bench(
+        "bench.slowloris", 2.5, (), ("--pairs", "1", "--seconds", "5", "--connections", "100"), ""
+    ),
     "peers-ray": Bench(
         "bench.peers run",
         3,

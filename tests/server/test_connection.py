@@ -1,11 +1,16 @@
-"""What is left of a connection once it has ended."""
+"""What is left of a connection once it has ended, and what it needs of uvicorn. Its limits: tests/hostile/test_http*.py."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import socket
 import struct
+
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from server.connection import Connection
 from tests.server.conftest import serving, until
@@ -31,3 +36,63 @@ async def test_nothing_is_left_of_a_connection_that_was_reset_after_its_reply() 
             thing for thing in gc.get_objects() if type(thing) is Connection
         ]  # isinstance would ask strangers
         assert len(left) == 1, "that of the last request"
+
+
+def test_what_is_overridden_or_used_of_uvicorn_is_still_there() -> None:
+    """Its internals are nobody's promise: a name that has moved would switch a limit off without a word."""
+    overridden = set(vars(Connection)) & set(dir(HttpToolsProtocol)) - set(dir(object))
+    assert overridden >= {
+        "connection_made", "connection_lost", "data_received", "eof_received", "pause_writing", "resume_writing",
+        "on_message_begin", "on_url", "on_header", "on_headers_complete", "on_body", "on_message_complete",
+        "_start_asgi_task", "on_response_complete",
+    }  # fmt: skip
+    assert list(inspect.signature(HttpToolsProtocol.__init__).parameters)[1:] == [
+        "config", "server_state", "app_state", "_loop",
+    ]  # fmt: skip
+    source = inspect.getsource(httptools_impl)
+    for used in (
+        "self.pipeline.appendleft((self.cycle, app))",
+        "self.cycle = RequestResponseCycle(",
+        "self._start_asgi_task(cycle, app)",
+        "on_response=self.on_response_complete",
+        "self._unset_keepalive_if_required()",
+    ):
+        assert used in source
+    for name in (
+        "disconnected",
+        "keep_alive",
+        "response_started",
+        "response_complete",
+        "more_body",
+        "message_event",
+    ):
+        assert f"self.{name}" in inspect.getsource(RequestResponseCycle)
+    assert {"pause_reading", "resume_reading"} <= set(vars(FlowControl))
+
+
+async def test_a_request_waiting_behind_one_whose_client_has_left_is_told_so_too() -> None:
+    async with serving() as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(REQUEST * 3)
+        await reader.readline()
+        writer.transport.abort()
+        await until(lambda: not running.server.server_state.tasks)
+        assert (await running.client.get("/livez")).status_code == 200
+
+
+async def test_what_waits_for_a_deadline_keeps_nothing_once_the_connection_has_ended() -> None:
+    async with serving() as running:
+        for first in (
+            b"",
+            b"GET",
+            REQUEST[:-2],
+            b"POST /inference HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+        ):
+            _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            writer.write(first)
+            await running.client.get("/livez")
+            writer.transport.abort()
+        kept = running.server.server_state.connections
+        await until(lambda: len(kept) == 1)
+        gc.collect()
+        assert sum(type(thing) is Connection for thing in gc.get_objects()) == 1

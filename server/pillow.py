@@ -65,7 +65,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
             grey[samples == key] = 255
         return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" and "transparency" not in image.info else image.convert("RGBA")
         canvas = Image.new("RGB", image.size, (255, 255, 255))
         canvas.paste(image, mask=image)
         return np.asarray(canvas)

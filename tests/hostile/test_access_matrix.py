@@ -29,7 +29,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 REFUSED = {
     "none": "", "wrong": f"Authorization: Bearer {WRONG}\r\n", "expired": f"X-API-Key: {EXPIRED}\r\n", "empty": "Authorization: Bearer \r\n",
     "two": f"Authorization: Bearer {CLIENT}\r\n" * 2, "two different": f"Authorization: Bearer {CLIENT}\r\nX-API-Key: {ADMIN}\r\n",
-    "long": f"Authorization: Bearer {'k' * 30_000}\r\n", "loopback": "Host: localhost\r\nX-Forwarded-For: 127.0.0.1\r\n",
+    "long": f"Authorization: Bearer {'k' * 30_000}\r\n", "loopback": "X-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\n",
 }  # fmt: skip
 KEYS = {"client": f"Authorization: Bearer {CLIENT}\r\n", "admin": f"X-API-Key: {ADMIN}\r\n"}
 OPEN = {path for path, level in ACCESS.items() if level == "public"}

@@ -44,7 +44,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     /opt/venv/bin/pip install --no-deps --no-index /dist/*.whl
 
-# Weights are kept in /models, everything else that a library wants to write goes to /tmp.
+# Weights are kept in /models, everything else that a library wants to write goes to /tmp. Ultralytics reads the first of
+# its three variables; the other two are set because people look for them.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     HF_HOME=/models/huggingface \
@@ -52,6 +53,9 @@ ENV PATH=/opt/venv/bin:$PATH \
     ULTRALYTICS_CACHE_DIR=/models/ultralytics \
     ENGINE_CONVERTED_DIR=/models/converted \
     YOLO_CONFIG_DIR=/tmp/ultralytics \
+    ULTRALYTICS_SETTINGS_DIR=/tmp/ultralytics \
+    ULTRALYTICS_CONFIG_DIR=/tmp/ultralytics \
+    ENGINE_ACCELERATOR=${ACCELERATOR} \
     MPLCONFIGDIR=/tmp/matplotlib \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONUNBUFFERED=1 \
@@ -64,5 +68,5 @@ EXPOSE 5000
 STOPSIGNAL SIGTERM
 # Not urllib, which would go through a proxy that the environment names.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 5000, timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
-ENTRYPOINT ["/usr/bin/tini", "--"]
+ENTRYPOINT ["tini", "--"]
 CMD ["inference-engine", "serve", "--host", "0.0.0.0", "--port", "5000"]

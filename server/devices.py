@@ -12,7 +12,7 @@ class NoSuchDeviceError(Exception):
 
 
 def pick_devices(wanted: str, visible: str | None, num_gpus: int | None = None) -> tuple[str, ...]:
-    """Devices for `wanted` (``auto``, ``cpu``, ``cuda``, ``cuda:N``), as `pool.place` takes them.
+    """Devices for `wanted` (``auto``, ``cpu``, ``cuda``, ``cuda:N`` or several of these), as `pool.place` takes them.
 
     `visible` is CUDA_VISIBLE_DEVICES (None: not set), and N counts within it; `num_gpus` is what the machine has
     (asked for when None). Raises NoSuchDeviceError.
@@ -26,10 +26,10 @@ def pick_devices(wanted: str, visible: str | None, num_gpus: int | None = None) 
         if not gpus:
             raise NoSuchDeviceError("device = cuda: there is no GPU to be seen; use auto or cpu")
         return gpus
-    number = int(wanted.removeprefix("cuda:"))
-    if number >= len(gpus):
+    numbers = [int(name.removeprefix("cuda:")) for name in wanted.split(",")]
+    if max(numbers) >= len(gpus):
         raise NoSuchDeviceError(f"device = {wanted}: {len(gpus)} GPUs are to be seen, counted from 0")
-    return (gpus[number],)
+    return tuple(dict.fromkeys(gpus[number] for number in numbers))
 
 
 def visible_gpus(visible: str | None, num_gpus: int) -> tuple[str, ...]:

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 LATER = ("server.pillow", "server.fetch")
 """Half of what the front imports, and no request for a JPEG needs it: imported while the first model loads."""
 
+NO_GPU = (
+    "no GPU is to be seen although this installation is made for one: models run on the CPU, slowly; "
+    "`inference-engine doctor` says why, ENGINE_DEVICE=cuda refuses to start instead"
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -114,7 +119,10 @@ class Engine:
 
     def start(self) -> None:
         """Begin to load; returns at once."""
-        log.info("engine starting", extra={"devices": list(self._launching.devices)})
+        plan = self._launching.plan
+        log.info("engine starting", extra={"devices": list(plan.shared)})
+        if self.settings.accelerator == "cuda" and not plan.has_gpu:
+            log.warning(NO_GPU)
         self.registry.start()
         threading.Thread(target=_import_later, name="imports").start()
 

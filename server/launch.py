@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import models.catalogue
 from models.catalogue import CatalogueEntry
 from pool import Launcher, Limits, Pool, place, usable_cores
-from server.devices import pick_devices
+from server.device_plan import CPU, DevicePlan
 from server.layouts import Layouts
 from server.settings import Settings
 from server.table import Known
@@ -27,36 +27,29 @@ GPU_DEPTH = 2
 class Launching:
     """Makes pools. One forkserver for each set of imports, started when the first model that wants it is."""
 
-    def __init__(
-        self, settings: Settings, num_decode_threads: int, devices: tuple[str, ...] | None = None
-    ) -> None:
-        """`devices` None: those that the settings mean on this machine. Raises NoSuchDeviceError."""
+    def __init__(self, settings: Settings, num_decode_threads: int, plan: DevicePlan | None = None) -> None:
+        """`plan` None: what the settings mean on this machine. Raises NoSuchDeviceError."""
         self._settings = settings
-        self._devices = devices or pick_devices(settings.device, settings.cuda_visible_devices)
+        self.plan = plan or DevicePlan(settings)
         self._environment = worker_environment(settings)
         self._num_decode_threads = num_decode_threads
         self._launchers: dict[tuple[str, ...], Launcher] = {}
         self.layouts = Layouts(converted_folder(settings), usable_cores())
 
-    @property
-    def devices(self) -> Sequence[str]:
-        """Devices that models are placed on."""
-        return self._devices
-
     def make_pool(self, known: Known) -> Pool:
         """A pool that has not been started."""
         settings, entry = self._settings, known.entry
-        cores = usable_cores()
+        devices, cores = self.plan.devices_of(entry.model_id), usable_cores()
         num_replicas = None if known.replicas == "auto" else known.replicas
         num_threads = None if settings.threads == "auto" else settings.threads
         if self._is_laid_out(known) and (width := self.layouts.width(known)) is not None:
             num_replicas, num_threads = max(1, len(cores) // width), width
-        placements = place(self._devices, num_replicas, cores, num_threads)
+        placements = place(devices, num_replicas, cores, num_threads)
         limits = Limits(
             max_batch_size=settings.max_batch_size,
             max_queue_delay=settings.max_queue_delay,
             max_queue_size=settings.max_queue_size,
-            max_in_flight=1 if self._devices == ("cpu",) else GPU_DEPTH,
+            max_in_flight=1 if devices == CPU else GPU_DEPTH,
             num_extra_slots=self._num_decode_threads,
             start_timeout=settings.start_timeout,
             batch_timeout=settings.batch_timeout,
@@ -76,7 +69,8 @@ class Launching:
 
     def _is_laid_out(self, known: Known) -> bool:
         """Whether it is for us to say how the cores are shared out."""
-        return self._devices == ("cpu",) and known.replicas == "auto" and self._settings.threads == "auto"
+        is_on_cpu = self.plan.devices_of(known.entry.model_id) == CPU
+        return is_on_cpu and known.replicas == "auto" and self._settings.threads == "auto"
 
     def is_outdated(self, known: Known, pool: Pool) -> bool:
         """Whether `pool` has said what makes it worth while to lay it out anew. Remembers what it has said."""
@@ -87,7 +81,7 @@ class Launching:
 
     def preload(self, entry: CatalogueEntry) -> tuple[str, ...]:
         """What the workers of `entry` import before they are forked."""
-        return entry.preload(entry.runtime or self._settings.runtime, self._devices[0])
+        return entry.preload(entry.runtime or self._settings.runtime, self.plan.devices_of(entry.model_id)[0])
 
     def _launcher(self, entry: CatalogueEntry) -> Launcher:
         preload = self.preload(entry)

@@ -15,9 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
@@ -30,9 +28,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from models.spec import Family, Precision, RuntimeName, Task
+from models.spec import Precision, RuntimeName
 from server.access_settings import AccessSettings
 from server.image_url_settings import ImageUrlSettings
+from server.model_settings import AutoCount, Count, Device, ModelSettings
 from server.receipt_settings import ReceiptSettings
 
 ENV_PREFIX = "ENGINE_"
@@ -56,28 +55,8 @@ def _parse_json(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
-Count = Annotated[int, Field(ge=1)]
-AutoCount = Literal["auto"] | Count
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 NumBytes = Annotated[int, Field(ge=1024)]
-
-
-class ModelSettings(BaseModel):
-    """One ``[models.NAME]`` table: an operator's own weights, or options for a model of the catalogue."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    weights: Path | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    family: Family | None = None
-    task: Task | None = None
-    imgsz: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] | None = None
-    end2end: bool | None = None
-    runtime: RuntimeName | None = None
-    precision: Precision | None = None
-    replicas: AutoCount | None = None
-    load_at_start: bool | None = None
-    description: Annotated[str, Field(max_length=300)] = ""
 
 
 def _usual(name: str) -> AliasChoices:
@@ -118,10 +97,15 @@ class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, BaseSettings):
     load_timeout: Seconds = Field(120.0, description="Seconds that a request waits for its model to load.")
     max_load_waiters: Count = Field(256, description="Requests that may wait for models to load.")
 
-    device: str = Field(
+    device: Device = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
-        description="`auto`, `cpu`, `cuda` (every GPU) or `cuda:N`.",
+        description="`auto` (every GPU, the CPU where there is none), `cpu`, `cuda` (every GPU; refuses to start "
+        "without) or some of them, `cuda:0,cuda:2`.",
+    )
+    accelerator: Literal["cpu", "cuda"] | None = Field(
+        None,
+        description="What an installation is made for; the images set it. A `cuda` one that finds no GPU says so when "
+        "it starts, and serves on the CPU.",
     )
     runtime: RuntimeName = Field(
         "auto",
@@ -265,7 +249,7 @@ class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, BaseSettings):
     models: Annotated[dict[str, ModelSettings], NoDecode, BeforeValidator(_parse_json)] = Field(
         default_factory=dict,
         description="`[models.NAME]` tables of engine.toml (JSON elsewhere): weights, sha256, family, task, imgsz, "
-        "end2end, runtime, precision, replicas, load_at_start, description.",
+        "end2end, runtime, precision, device, dedicated, replicas, load_at_start, description.",
     )
 
     @field_validator("models")

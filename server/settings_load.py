@@ -101,7 +101,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 def _known_names(path: str) -> set[str]:
     if not path.startswith("models."):
         return set(Settings.model_fields)
-    from server.settings import ModelSettings
+    from server.model_settings import ModelSettings
 
     return set(ModelSettings.model_fields)
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from models.catalogue import CATALOGUE, CatalogueEntry, operator_entry
 from models.spec import Family, Task
-from server.settings import ModelSettings, Settings
+from server.model_settings import ModelSettings
+from server.settings import Settings
 from server.settings_load import SettingsError
 
 
@@ -21,6 +22,7 @@ class Known:
     """Named in the settings."""
     loads_at_start: bool
     replicas: Literal["auto"] | int
+    """Of each GPU, or in all on the CPU."""
     task: Task | None
     """None: only the weights know, so the first worker tells."""
 
@@ -68,9 +70,15 @@ def _known(name: str, settings: Settings, catalogue: Mapping[str, CatalogueEntry
         entry=entry,
         is_listed=table is not None or loads_at_start,
         loads_at_start=loads_at_start,
-        replicas=table.replicas if table is not None and table.replicas is not None else settings.replicas,
+        replicas=_replicas(table, settings),
         task=entry.task,
     )
+
+
+def _replicas(table: ModelSettings | None, settings: Settings) -> Literal["auto"] | int:
+    if table is None or table.replicas is None:
+        return settings.replicas
+    return 1 if isinstance(table.replicas, dict) else table.replicas
 
 
 def _family(name: str, table: ModelSettings, catalogue: Mapping[str, CatalogueEntry]) -> Family:

@@ -15,7 +15,7 @@ from starlette.routing import Match
 from server.cli import main
 from server.engine import Engine
 from server.routes import Routes
-from server.settings import ENV_PREFIX, Settings
+from server.settings import DEFAULT_CONFIG, ENV_PREFIX, Settings
 from server.settings_load import variable_names
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +122,8 @@ def test_the_image_does_not_run_as_root() -> None:
 def test_the_image_passes_signals_on_and_reaps() -> None:
     stage = final_stage(read_dockerfile())
 
-    assert json.loads(one(stage, "ENTRYPOINT"))[0] == "/usr/bin/tini"
+    assert json.loads(one(stage, "ENTRYPOINT")) == ["tini", "--"]
+    assert any("install --yes --no-install-recommends tini" in text for name, text in stage if name == "RUN")
     assert one(stage, "STOPSIGNAL") == "SIGTERM"
 
 
@@ -151,6 +152,7 @@ def test_the_health_check_asks_the_port_and_a_route_that_are_served() -> None:
 
 def test_the_image_sets_only_variables_that_somebody_reads() -> None:
     libraries = {"HOME", "MPLCONFIGDIR", "NVIDIA_DRIVER_CAPABILITIES", "PATH"}
+    libraries |= {"ULTRALYTICS_SETTINGS_DIR", "ULTRALYTICS_CONFIG_DIR"}
     python = {"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 
     assert image_environment().keys() - libraries - python <= known_variables()
@@ -162,8 +164,16 @@ def test_downloaded_weights_lie_in_the_volume_and_the_rest_in_tmp() -> None:
 
     for name in ("HF_HOME", "HUGGINGFACE_HUB_CACHE", "ULTRALYTICS_CACHE_DIR"):
         assert Path(environment[name]).is_relative_to(volume)
-    for name in ("HOME", "YOLO_CONFIG_DIR", "MPLCONFIGDIR"):
+    for name in ("HOME", "MPLCONFIGDIR"):
         assert Path(environment[name]).is_relative_to("/tmp")
+    for name in ("YOLO_CONFIG_DIR", "ULTRALYTICS_SETTINGS_DIR", "ULTRALYTICS_CONFIG_DIR"):
+        assert environment[name] == "/tmp/ultralytics"
+
+
+def test_the_image_knows_what_it_was_made_for() -> None:
+    assert image_environment()["ENGINE_ACCELERATOR"] == "${ACCELERATOR}"
+    for name in ("cpu", "cuda"):
+        assert Settings(accelerator=name).accelerator == name
 
 
 @pytest.mark.parametrize("name", COMPOSE)
@@ -198,7 +208,9 @@ def test_the_compose_files_differ_in_the_accelerator_alone() -> None:
     assert set(first["environment"]) < set(second["environment"])
     (device,) = second["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
-    assert "CUDA_VISIBLE_DEVICES" in second["environment"]
+    knobs = {"CUDA_VISIBLE_DEVICES", "TORCH_USE_CUDA_DSA", "CUDA_LAUNCH_BLOCKING", "PYTORCH_CUDA_ALLOC_CONF"}
+    assert knobs <= set(second["environment"]), "without a value: passed on from the host"
+    assert "ENGINE_DEVICE=${ENGINE_DEVICE:-auto}" in second["environment"]
 
 
 @pytest.mark.parametrize("name", COMPOSE)
@@ -215,7 +227,8 @@ def test_a_compose_file_sets_only_settings_that_exist(name: str) -> None:
     assert {key for key, _, _ in variables if key.startswith(ENV_PREFIX)} <= known_variables()
     for key, equals, value in variables:
         if equals:
-            Settings(**{key.removeprefix(ENV_PREFIX).lower(): value})
+            default = re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", value)
+            Settings(**{key.removeprefix(ENV_PREFIX).lower(): default})
 
 
 @pytest.mark.parametrize("name", COMPOSE)
@@ -226,6 +239,11 @@ def test_a_compose_service_is_confined(name: str) -> None:
     assert service["tmpfs"] == ["/tmp"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"] >= 1024
+    assert service["ulimits"]["nofile"] >= 65536
+    limits = service["mem_limit"], str(service["cpus"])
+    assert limits == ("${ENGINE_MEMORY_LIMIT:-0}", "${ENGINE_CPUS:-0}"), "0 is no limit"
+    assert "shm_size" not in service
     assert not service.keys() & {"privileged", "cap_add", "user", "network_mode", "pid", "ipc"}
 
 
@@ -246,6 +264,14 @@ def test_a_compose_service_is_given_time_to_drain(name: str) -> None:
     grace = float(read_service(name)["stop_grace_period"].removesuffix("s"))
 
     assert grace >= Settings.model_fields["drain_timeout"].default + 5
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_settings_file_can_be_mounted_where_the_image_reads_it(name: str) -> None:
+    (path,) = re.findall(r"# - \./engine\.toml:(\S+):ro", (ROOT / name).read_text())
+    workdirs = [arguments for kind, arguments in final_stage(read_dockerfile()) if kind == "WORKDIR"]
+
+    assert Path(path) == Path(workdirs[-1]) / DEFAULT_CONFIG
 
 
 @pytest.mark.parametrize("name", COMPOSE)

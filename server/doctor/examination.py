@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pool import Pool, usable_cores
-from server.devices import NoSuchDeviceError, pick_devices
+from server.device_plan import DevicePlan
+from server.devices import NoSuchDeviceError
 from server.doctor.access import check_access
 from server.doctor.chosen import check_chosen
-from server.doctor.finding import Finding, Section, ok
+from server.doctor.finding import Finding, Section, ok, problem
 from server.doctor.folders import check_folders
 from server.doctor.gpu import check_gpus
 from server.doctor.gpu_facts import Driver, GpuFacts, Torch, device_nodes, gpus_on_bus
@@ -32,7 +33,7 @@ from server.table import Known
 MAX_DECODE_THREADS = 8
 """What `auto` takes at most."""
 NETWORK_LIMIT = 20.0
-NO_DEVICE = "none: the device that was asked for is not there"
+ON_CPU = {"device": None, "dedicated": False, "replicas": None}
 
 
 def examine(
@@ -55,8 +56,8 @@ def examine(
         each for name, model in wanted.items() for each in check_stored(model, stored[name], settings.offline)
     ]
     driver = Driver.read(probes.driver.answer())
-    devices = _devices(settings, len(driver.gpus))
-    pools = _pools(settings, known, devices or ("cpu",))
+    plan, missing_device = _plan(settings, len(driver.gpus))
+    pools = _pools(settings, known, plan)
     quick = {
         "Memory and limits": check_room(settings, pools),
         "Folders": check_folders(settings, variables, sources),
@@ -81,24 +82,26 @@ def examine(
         "Versions": check_versions(),
         "GPU": check_gpus(facts) + check_knobs(variables),
         "CPU": [*processor, check_openvino(probes.openvino.answer())],
-        "Plan": check_plan(settings, pools, layouts) if devices else [ok("plan", NO_DEVICE)],
+        "Plan": [missing_device] if missing_device else check_plan(settings, pools, layouts),
     }
     return [Section(title, findings) for title, findings in {**first, **quick}.items()]
 
 
-def _devices(settings: Settings, num_gpus: int) -> tuple[str, ...] | None:
-    """Where models go; None if the operator asked for what is not there, which is said among the GPUs."""
+def _plan(settings: Settings, num_gpus: int) -> tuple[DevicePlan, Finding | None]:
+    """Where models go; and what is wrong if the operator asked for a device that is not there: what follows is then
+    reckoned for the CPU."""
     try:
-        return pick_devices(settings.device, settings.cuda_visible_devices, num_gpus)
-    except NoSuchDeviceError:
-        return None
+        return DevicePlan(settings, num_gpus), None
+    except NoSuchDeviceError as error:
+        models = {name: table.model_copy(update=ON_CPU) for name, table in settings.models.items()}
+        on_cpu = settings.model_copy(update={"device": "cpu", "models": models})
+        finding = problem("plan", str(error), "correct `device` (or `replicas`) there; see the section GPU")
+        return DevicePlan(on_cpu, 0), finding
 
 
-def _pools(
-    settings: Settings, known: Mapping[str, Known], devices: tuple[str, ...]
-) -> dict[str, tuple[Known, Pool]]:
+def _pools(settings: Settings, known: Mapping[str, Known], plan: DevicePlan) -> dict[str, tuple[Known, Pool]]:
     """The pools of the models that load at start, made as the server makes them, and never started."""
     num_threads = MAX_DECODE_THREADS if settings.decode_threads == "auto" else settings.decode_threads
-    launching = Launching(settings, num_threads, devices)
+    launching = Launching(settings, num_threads, plan)
     at_start = {name: model for name, model in known.items() if model.loads_at_start}
     return {name: (model, launching.make_pool(model)) for name, model in at_start.items()}

@@ -46,7 +46,10 @@ def _why(settings: Settings, known: Known, placements: list[Placement], measured
     if measured and not on_gpu and known.replicas == settings.threads == "auto":
         rates = ", ".join(f"{rate:g} with {width} each" for width, rate in measured.items())
         return f"images per second were measured by threads of a replica: {rates}"
-    if known.replicas != "auto":
+    table = settings.models.get(known.entry.model_id)
+    if table is not None and isinstance(table.replicas, dict):
+        reason = f"models.{known.entry.model_id}.replicas says so"
+    elif known.replicas != "auto":
         reason = f"replicas = {known.replicas}" + (" for each GPU" if on_gpu else "")
     elif on_gpu:
         reason = "replicas = auto is one for each GPU"
@@ -54,6 +57,8 @@ def _why(settings: Settings, known: Known, placements: list[Placement], measured
         reason = "replicas = auto is two on the CPU, so that one serves while the other is replaced"
     else:
         reason = "replicas = auto is one where there is one core"
+    if table is not None and table.dedicated:
+        reason += ", dedicated to it"
     if settings.threads != "auto":
         reason += f", and threads = {settings.threads}"
     return reason

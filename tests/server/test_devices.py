@@ -20,7 +20,8 @@ def test_visible_gpus_are_counted_as_cuda_does(
 @pytest.mark.parametrize(("wanted", "visible", "num_gpus", "expected"), [
     ("auto", None, 0, ("cpu",)), ("auto", None, 2, ("cuda:0", "cuda:1")), ("auto", "", 2, ("cpu",)),
     ("cpu", None, 2, ("cpu",)), ("cuda", None, 2, ("cuda:0", "cuda:1")), ("cuda:1", None, 2, ("cuda:1",)),
-    ("cuda:0", "1", 2, ("cuda:1",)),
+    ("cuda:0", "1", 2, ("cuda:1",)), ("cuda:2,cuda:0", None, 3, ("cuda:2", "cuda:0")),
+    ("cuda:1,cuda:1", None, 2, ("cuda:1",)),
 ])  # fmt: skip
 def test_devices_are_picked(
     wanted: str, visible: str | None, num_gpus: int, expected: tuple[str, ...]
@@ -30,7 +31,7 @@ def test_devices_are_picked(
 
 @pytest.mark.parametrize(
     ("wanted", "visible", "num_gpus"),
-    [("cuda", None, 0), ("cuda", "", 2), ("cuda:2", None, 2), ("cuda:1", "0", 2)],
+    [("cuda", None, 0), ("cuda", "", 2), ("cuda:2", None, 2), ("cuda:1", "0", 2), ("cuda:0,cuda:2", None, 2)],
 )
 def test_a_device_that_is_not_there_is_refused_at_start(
     wanted: str, visible: str | None, num_gpus: int

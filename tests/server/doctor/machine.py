@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pool import Pool
+from server.device_plan import DevicePlan
 from server.launch import Launching
 from server.settings import Settings
 from server.table import Known, known_models
@@ -14,8 +15,8 @@ def settings_of(**chosen: Any) -> Settings:
     return Settings(**chosen)
 
 
-def pools_of(settings: Settings, devices: tuple[str, ...] = ("cpu",)) -> dict[str, tuple[Known, Pool]]:
+def pools_of(settings: Settings, num_gpus: int = 0) -> dict[str, tuple[Known, Pool]]:
     """Of the models loaded at start."""
-    launching = Launching(settings, 2, devices)
+    launching = Launching(settings, 2, DevicePlan(settings, num_gpus))
     known = known_models(settings)
     return {name: (each, launching.make_pool(each)) for name, each in known.items() if each.loads_at_start}

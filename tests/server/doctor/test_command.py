@@ -125,7 +125,7 @@ def test_a_gpu_that_was_asked_for_and_is_not_there_fails_the_command(
     assert done.returncode == 1
     found = findings(done)
     assert any(each["status"] == "problem" and "cuda:99" in each["text"] for each in found["GPU"])
-    assert "not there" in found["Plan"][0]["text"]
+    assert found["Plan"][0]["status"] == "problem" and "cuda:99" in found["Plan"][0]["text"]
 
 
 def test_wrong_settings_are_problems_in_the_same_form(environment: dict[str, str], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_every_model_loaded_at_start_has_the_placements_of_its_pool() -> None:
     settings = settings_of(load_at_start=("shapes-detect", "shapes-vqa"), replicas=1)
     texts = [each.text for each in check_plan(settings, pools_of(settings), NOTHING)]
     assert [text.split(":")[0] for text in texts] == ["shapes-detect", "shapes-vqa"]
-    on_gpus = [each.text for each in check_plan(settings, pools_of(settings, ("cuda:0", "cuda:1")), NOTHING)]
+    on_gpus = [each.text for each in check_plan(settings, pools_of(settings, num_gpus=2), NOTHING)]
     assert all("2 replicas (cuda:0" in text and "cuda:1" in text for text in on_gpus)
     assert check_plan(settings, {}, NOTHING)[0].text == "no model loads at start"
 
@@ -53,3 +53,15 @@ def test_a_plan_that_was_measured_says_what_was() -> None:
     settings = settings_of()
     (line,) = plan_lines(settings, known_models(settings)["shapes-detect"], TWO, {"1": 30.5, "2": 40.0})
     assert line.endswith("measured by threads of a replica: 30.5 with 1 each, 40 with 2 each")
+
+
+def test_a_plan_says_which_gpus_a_model_was_given() -> None:
+    settings = settings_of(models={
+        "shapes-detect": {"replicas": {"cuda:0": 2}, "dedicated": True}, "shapes-vqa": {"device": "cpu"},
+    })  # fmt: skip
+    texts = {
+        each.text.split(":")[0]: each.text for each in check_plan(settings, pools_of(settings, 2), NOTHING)
+    }
+    assert "2 replicas (cuda:0" in texts["shapes-detect"]
+    assert texts["shapes-detect"].endswith("models.shapes-detect.replicas says so, dedicated to it")
+    assert "(cpu, " in texts["shapes-vqa"]

@@ -99,6 +99,8 @@ class Inference:
         if answered.origin:
             state["cache"] = answered.origin
         answered.timings.seconds["total"] = time.monotonic() - state["started_at"]
+        state["stages"] = answered.timings.seconds
+        self._engine.metrics.observe_stages(served.model_id, answered.timings.seconds)
         return reply_to(answered, state["request_id"])
 
     async def _infer(
@@ -152,7 +154,13 @@ class Inference:
     async def _fetch(self, url: str, share: BodyShare, deadline: float, timings: Timings) -> bytes:
         assert self._engine.fetcher is not None, "checked before"
         started = time.monotonic()
-        encoded = await self._engine.fetcher.fetch(url, share.grow, deadline - started)
+        metrics = self._engine.metrics
+        try:
+            encoded = await self._engine.fetcher.fetch(url, share.grow, deadline - started)
+        except RequestFailedError as error:
+            metrics.count_fetch(error.subject if error.code == "image_fetch_failed" else error.code)
+            raise
+        metrics.count_fetch("ok")
         timings.seconds["fetch"] = time.monotonic() - started
         return encoded
 

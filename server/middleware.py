@@ -45,6 +45,7 @@ class RequestScope:
         state["started_at"] = time.monotonic()
         state["request_id"] = request_id = _request_id(scope)
         status = 0
+        self._metrics.num_in_flight += 1
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
@@ -73,7 +74,8 @@ class RequestScope:
         finally:
             _log_access(scope, status)
             # the name stands in the state only once it was found, so it is one of those that there are
-            self._metrics.count_request(state.get("model_id", ""), status)
+            self._metrics.count_request(state.get("model_id", ""), status, state.get("error_code", ""))
+            self._metrics.num_in_flight -= 1
 
 
 def _request_id(scope: Scope) -> str:

@@ -20,6 +20,7 @@ from server.reloading import start_reload
 from server.room import Room
 from server.served import Served, progress_text
 from server.table import Known
+from server.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,16 @@ class Registry:
     def is_stopping(self) -> bool:
         """Nothing new is taken."""
         return self._loading.is_stopping
+
+    @property
+    def tally(self) -> Tally:
+        """What pools have counted, for metrics."""
+        return self._loading.tally
+
+    @property
+    def room(self) -> Room:
+        """The account of memory, for metrics."""
+        return self._room
 
     # Life
 
@@ -104,6 +115,7 @@ class Registry:
             pool = served.pool
             if pool is not None and pool.is_ready:
                 served.note_success()
+                self.tally.settle_load(pool, "ready")
                 self._lay_out_anew(served, pool)
             elif pool is not None and pool.state == "failed":
                 await self._loading.note_failure(served, pool)
@@ -250,6 +262,7 @@ class Registry:
                 served.reloading.cancel()
             await asyncio.wait([task for task in (served.reloading, served.opening) if task is not None])
         if served.pool is not None:
+            self.tally.unloads[served.model_id, "asked"] += 1
             self._loading.close(served, self._policy.drain_timeout)
         if served.closing:
             await asyncio.wait(served.closing)

@@ -14,7 +14,7 @@ IMAGE = encode(scene())
 
 
 def samples(page: str) -> Mapping[tuple[str, ...], float]:
-    """Counters by name and label values."""
+    """Counters by name and label values, these in the order of their names."""
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(page)
@@ -38,10 +38,11 @@ async def test_requests_are_counted_by_model_and_status() -> None:
             assert (await running.infer(IMAGE, name)).status_code == 404
             assert (await running.client.get(f"/models/{'y' * 30}")).status_code == 404
         found = await scrape(running)
-    assert found["engine_requests_total", "echo", "200"] == 2
-    assert found["engine_requests_total", "echo", "422"] == 1
-    assert found["engine_requests_total", "", "404"] == 6
-    assert {labels[1] for labels in found} == {"echo", ""}, "a name that nobody knows is no label"
+    assert found["engine_requests_total", "", "echo", "200"] == 2
+    assert found["engine_requests_total", "image_undecodable", "echo", "422"] == 1
+    assert found["engine_requests_total", "model_not_found", "", "404"] == 6
+    models = {labels[2] for labels in found if labels[0] == "engine_requests_total"}
+    assert models == {"echo", ""}, "a name that nobody knows is no label"
 
 
 async def test_hits_and_misses_of_the_vision_cache_are_counted_by_model() -> None:

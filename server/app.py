@@ -48,7 +48,14 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
     app = Starlette(
         routes=Routes(engine).table(),
-        middleware=[Middleware(RequestScope, metrics=engine.metrics, is_leaving=lambda: engine.is_leaving)],
+        middleware=[
+            Middleware(
+                RequestScope,
+                metrics=engine.metrics,
+                is_leaving=lambda: engine.is_leaving,
+                tracer=engine.tracer,
+            )
+        ],
         exception_handlers={RequestFailedError: _on_failed, HTTPException: _on_http_exception},
         lifespan=lifespan,
     )

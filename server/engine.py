@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import threading
@@ -22,8 +23,10 @@ from server.response_cache import ResponseCache
 from server.room import Room, Surroundings, default_budget
 from server.scrape import Scrape
 from server.settings import Settings
+from server.settings_load import environment
 from server.sharing import Sharing
 from server.table import Known, known_models
+from server.tracing import tracer_from
 
 if TYPE_CHECKING:
     from server.fetch import Fetcher
@@ -86,6 +89,7 @@ class Engine:
             self.sharing = Sharing(cache, self.metrics, deduplicates=settings.deduplicate)
         self.budget = BodyBudget(settings.max_in_flight_bytes)
         self._fetcher = fetcher
+        self.tracer = tracer_from(environment())
         self._lag = LoopLag(self.metrics.lag.observe)
         self.scrape = Scrape(self.metrics, self.registry, self.budget, cache, Gpus(self._launching.devices))
 
@@ -122,6 +126,8 @@ class Engine:
             await self._fetcher.close()
         self._launching.close()
         self.decoder.close()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
 
 
 def _import_later() -> None:

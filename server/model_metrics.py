@@ -22,6 +22,21 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Upper bounds of the buckets; a batch has entries, so 3 to 4 are counted under 4."""
 MODEL_STATES = ("unloaded", "loading", "ready", "crash_looping", "draining", "failed", "stopped")
 
+USUAL_REASONS = (
+    "hang",
+    "oom_kill",
+    "sigsegv",
+    "sigabrt",
+    "sigkill",
+    "device_fault",
+    "load_failed",
+    "stopped",
+)
+"""Of deaths that are told as 0 before the first: of a series that begins with 1 `increase` sees nothing."""
+LOAD_OUTCOMES = ("ready", "failed", "refused", "given_up")
+RELOAD_OUTCOMES = ("ready", "failed", "given_up")
+UNLOAD_REASONS = ("asked", "room")
+
 Row = tuple[Sequence[str], float]
 
 
@@ -68,20 +83,27 @@ def model_families(models: Collection[Served], tally: Tally) -> Iterator[Metric]
         "engine_model_loads",
         "Loads by how they ended: ready, failed, refused (no room for it), given_up.",
         ["model", "outcome"],
-        tally.loads.items(),
+        _with_zeros(tally.loads, shown, LOAD_OUTCOMES),
     )
     yield counter(
         "engine_model_unloads",
         "Unloads of models, asked for by an operator or to make room for another.",
         ["model", "reason"],
-        tally.unloads.items(),
+        _with_zeros(tally.unloads, shown, UNLOAD_REASONS),
     )
     yield counter(
         "engine_model_reloads",
         "Reloads by how they ended: ready, failed, given_up.",
         ["model", "outcome"],
-        tally.reloads.items(),
+        _with_zeros(tally.reloads, shown, RELOAD_OUTCOMES),
     )
+
+
+def _with_zeros(
+    counted: Counter[tuple[str, str]], shown: Sequence[Served], words: Sequence[str]
+) -> Iterable[Row]:
+    zeros = {(served.model_id, word): 0 for served in shown for word in words}
+    return sorted({**zeros, **counted}.items())
 
 
 def _pool_gauges(pools: Collection[Pool]) -> Iterator[Metric]:
@@ -139,6 +161,8 @@ def _pool_counters(tally: Tally) -> Iterator[Metric]:
 def _by_reason(counters: Mapping[str, Counter[str]], prefix: str) -> Iterable[Row]:
     sums: Counter[tuple[str, str]] = Counter()
     for model, counted in counters.items():
+        if prefix == "deaths_":
+            sums.update({(model, reason): 0 for reason in USUAL_REASONS})
         for name, number in counted.items():
             if name.startswith(prefix):
                 sums[model, _reason(name.removeprefix(prefix))] += number

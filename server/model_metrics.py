@@ -147,7 +147,7 @@ def _pool_counters(tally: Tally) -> Iterator[Metric]:
         "engine_worker_deaths",
         "Workers that ended, by reason: stopped is by wish, others are not.",
         ["model", "reason"],
-        _by_reason(counters, "deaths_"),
+        _by_reason(counters, "deaths_", USUAL_REASONS),
     )
     yield counter(
         "engine_workers_recycled",
@@ -158,11 +158,12 @@ def _pool_counters(tally: Tally) -> Iterator[Metric]:
     yield _batch_sizes(tally.batch_sizes())
 
 
-def _by_reason(counters: Mapping[str, Counter[str]], prefix: str) -> Iterable[Row]:
+def _by_reason(
+    counters: Mapping[str, Counter[str]], prefix: str, usual: Sequence[str] = ()
+) -> Iterable[Row]:
     sums: Counter[tuple[str, str]] = Counter()
     for model, counted in counters.items():
-        if prefix == "deaths_":
-            sums.update({(model, reason): 0 for reason in USUAL_REASONS})
+        sums.update({(model, reason): 0 for reason in usual})
         for name, number in counted.items():
             if name.startswith(prefix):
                 sums[model, _reason(name.removeprefix(prefix))] += number

@@ -158,9 +158,7 @@ def _pool_counters(tally: Tally) -> Iterator[Metric]:
     yield _batch_sizes(tally.batch_sizes())
 
 
-def _by_reason(
-    counters: Mapping[str, Counter[str]], prefix: str, usual: Sequence[str] = ()
-) -> Iterable[Row]:
+def _by_reason(counters: Mapping[str, Counter[str]], prefix: str, usual: Sequence[str] = ()) -> Iterable[Row]:
     sums: Counter[tuple[str, str]] = Counter()
     for model, counted in counters.items():
         sums.update({(model, reason): 0 for reason in usual})

@@ -49,11 +49,11 @@ class Scrape:
         """Of `Metrics.MEDIA_TYPE`."""
         async with self._lock:
             samples = await self._gpus.sample()
-            families = [*self._families(), *gpu_families(samples)]
+            families = [*self.families(), *gpu_families(samples)]
             workers = workers_of(self._registry.tally.pools)
             return await asyncio.to_thread(_render, self._metrics.registry, families, workers)
 
-    def _families(self) -> Iterator[Metric]:
+    def families(self) -> Iterator[Metric]:
         """All that needs the event loop."""
         registry, budget = self._registry, self._budget
         yield from model_families(registry.models.values(), registry.tally)

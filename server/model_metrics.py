@@ -58,6 +58,7 @@ def counter(name: str, meaning: str, labels: Sequence[str], rows: Iterable[Row])
 
 def model_families(models: Collection[Served], tally: Tally) -> Iterator[Metric]:
     """All of them, on the event loop. Models that are neither loaded nor required have no gauges."""
+    tally.look()
     shown = [served for served in models if served.is_required or served.state != "unloaded"]
     yield gauge(
         "engine_model_ready",
@@ -77,32 +78,35 @@ def model_families(models: Collection[Served], tally: Tally) -> Iterator[Metric]
         ["model", "state"],
         (([served.model_id, state], served.state == state) for served in shown for state in MODEL_STATES),
     )
+    names = {*(served.model_id for served in shown), *tally.counters()}
     yield from _pool_gauges(tally.pools)
     yield from _pool_counters(tally)
     yield counter(
         "engine_model_loads",
         "Loads by how they ended: ready, failed, refused (no room for it), given_up.",
         ["model", "outcome"],
-        _with_zeros(tally.loads, shown, LOAD_OUTCOMES),
+        _with_zeros(tally.loads, names, LOAD_OUTCOMES),
     )
     yield counter(
         "engine_model_unloads",
         "Unloads of models, asked for by an operator or to make room for another.",
         ["model", "reason"],
-        _with_zeros(tally.unloads, shown, UNLOAD_REASONS),
+        _with_zeros(tally.unloads, names, UNLOAD_REASONS),
     )
     yield counter(
         "engine_model_reloads",
         "Reloads by how they ended: ready, failed, given_up.",
         ["model", "outcome"],
-        _with_zeros(tally.reloads, shown, RELOAD_OUTCOMES),
+        _with_zeros(tally.reloads, names, RELOAD_OUTCOMES),
     )
 
 
 def _with_zeros(
-    counted: Counter[tuple[str, str]], shown: Sequence[Served], words: Sequence[str]
+    counted: Counter[tuple[str, str]], names: Collection[str], words: Sequence[str]
 ) -> Iterable[Row]:
-    zeros = {(served.model_id, word): 0 for served in shown for word in words}
+    """A series that was told once is told for ever: also of a model that is not loaded any more."""
+    names = {*names, *(model for model, _ in counted)}
+    zeros = {(model, word): 0 for model in names for word in words}
     return sorted({**zeros, **counted}.items())
 
 

@@ -101,6 +101,7 @@ class Registry:
     async def _keep(self) -> None:
         is_hopeful = True
         while is_hopeful:
+            self.tally.look()
             try:
                 is_hopeful = await self._look_after_models()
             except (
@@ -115,7 +116,6 @@ class Registry:
             pool = served.pool
             if pool is not None and pool.is_ready:
                 served.note_success()
-                self.tally.settle_load(pool, "ready")
                 self._lay_out_anew(served, pool)
             elif pool is not None and pool.state == "failed":
                 await self._loading.note_failure(served, pool)

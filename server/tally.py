@@ -48,6 +48,11 @@ class Tally:
             self._loading.discard(pool)
             self.loads[pool.name, outcome] += 1
 
+    def look(self) -> None:
+        """Count the loads that have ended well by now; nobody else may have looked since."""
+        for pool in [pool for pool in self._loading if pool.is_ready]:
+            self.settle_load(pool, "ready")
+
     def end(self, pool: Pool) -> None:
         """Its processes are gone; what it has counted is kept. Safe to call twice."""
         if pool in self._pools:

@@ -63,6 +63,8 @@ class Pool:
         self.name = name
         self.counters: Counter[str] = Counter()
         """Events since the start, for metrics: ``batches``, ``replays``, ``deaths_<reason>``, ``poison``."""
+        self.batch_sizes: Counter[int] = Counter()
+        """Batches done, by how many entries they had."""
         self._limits = limits = limits or Limits()
         self._assignment = Assignment(name, limits)
         self._queue = self._assignment.queue
@@ -408,6 +410,7 @@ class Pool:
 
     def _on_done(self, replica: Replica, batch: RunningBatch) -> None:
         self.counters["batches"] += 1
+        self.batch_sizes[len(batch.entries)] += 1
         self._assignment.observe(replica, batch)
         self._assignment.assign()
         self._notify()

@@ -73,7 +73,9 @@ def _middleware(engine: Engine, keys: Keys | None, routes: Sequence[GuardedRoute
     """Outermost first. Nothing of access is there that the settings do not ask for."""
     settings = engine.settings
     around = [
-        Middleware(RequestScope, metrics=engine.metrics, is_leaving=lambda: engine.is_leaving),
+        Middleware(
+            RequestScope, metrics=engine.metrics, is_leaving=lambda: engine.is_leaving, tracer=engine.tracer
+        ),
         Middleware(LoopGuard),
     ]
     if settings.cors_origins:

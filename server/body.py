@@ -17,6 +17,11 @@ class BodyBudget:
         self._max_bytes = max_bytes
         self.num_bytes = 0
 
+    @property
+    def max_bytes(self) -> int:
+        """The most that it ever holds."""
+        return self._max_bytes
+
     def share(self) -> BodyShare:
         """One request's part of the budget, empty at first; a context manager that gives it all back."""
         return BodyShare(self)

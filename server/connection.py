@@ -335,7 +335,7 @@ class Connection(HttpToolsProtocol):
         }
         if not is_silent:  # browsers connect in advance: no request, no line
             log_access({"method": "", "path": "", "client": self.client, "state": state}, error.kind.status)
-            self._gate.metrics.count_request("", error.kind.status)
+            self._gate.metrics.count_request("", error.kind.status, code)
         self._linger(lingers)
 
     def _linger(self, lingers: bool) -> None:

@@ -46,9 +46,16 @@ class DevicePlan:
         return self._own.get(model_id, self.shared)
 
     @property
+    def all_devices(self) -> tuple[str, ...]:
+        """Every device that a model could go to, each once."""
+        return tuple(
+            dict.fromkeys(device for spots in (self.shared, *self._own.values()) for device in spots)
+        )
+
+    @property
     def has_gpu(self) -> bool:
-        """Whether any model could go to one."""
-        return any(spots != CPU for spots in (self.shared, *self._own.values()))
+        """Whether one of them is none of the CPU's."""
+        return self.all_devices != CPU
 
     def _own_spots(self, name: str, table: ModelSettings) -> tuple[str, ...] | None:
         try:

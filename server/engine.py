@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING
 from pool import Pool
 from server.body import BodyBudget
 from server.decode import Decoder, ImageLimits, default_num_threads
+from server.gpu import Gpus
 from server.intake import Intake
 from server.launch import Launching, weights_path
 from server.loading import Policy
+from server.loop_lag import LoopLag
 from server.metrics import Metrics
 from server.registry import Registry
 from server.response_cache import ResponseCache
 from server.room import Room, Surroundings, default_budget
+from server.scrape import Scrape
 from server.settings import Settings
+from server.settings_load import environment
 from server.sharing import Sharing
 from server.table import Known, known_models
+from server.tracing import tracer_from
 
 if TYPE_CHECKING:
     from server.fetch import Fetcher
@@ -89,6 +94,10 @@ class Engine:
             self.sharing = Sharing(cache, self.metrics, deduplicates=settings.deduplicate)
         self.budget = BodyBudget(settings.max_in_flight_bytes)
         self._fetcher = fetcher
+        self.tracer = tracer_from(environment())
+        self._lag = LoopLag(self.metrics.lag.observe)
+        gpus = Gpus(self._launching.plan.all_devices)
+        self.scrape = Scrape(self.metrics, self.registry, self.budget, cache, gpus)
 
         self.is_leaving = False
         """Readiness says no and connections are closed; requests are still answered."""
@@ -124,15 +133,19 @@ class Engine:
         if self.settings.accelerator == "cuda" and not plan.has_gpu:
             log.warning(NO_GPU)
         self.registry.start()
+        self._lag.start()
         threading.Thread(target=_import_later, name="imports").start()
 
     async def stop(self) -> None:
         """Finish what is in flight, then end every process and thread."""
         await self.registry.stop()
+        self._lag.stop()
         if self._fetcher is not None:
             await self._fetcher.close()
         self._launching.close()
         self.decoder.close()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
 
 
 def _import_later() -> None:

@@ -139,6 +139,7 @@ class RequestFailedError(Exception):
     ) -> None:
         super().__init__(code)
         self.code = code
+        self.subject = subject
         self.kind = KINDS[code]
         self.retry_after = retry_after
         self.message = self.kind.message.format(subject=subject[:128], progress=progress, reason=reason)

@@ -112,6 +112,8 @@ class Inference:
         if answered.origin:
             state["cache"] = answered.origin
         answered.timings.seconds["total"] = time.monotonic() - state["started_at"]
+        state["stages"] = answered.timings.seconds
+        self._engine.metrics.observe_stages(served.model_id, answered.timings.seconds)
         return reply_to(answered, state["request_id"])
 
     async def _image(
@@ -122,7 +124,15 @@ class Inference:
             assert request.encoded is not None, "one of the two there is"
             return _Image(request.encoded)
         started = time.monotonic()
-        encoded = await fetcher.fetch(request.image_url, share.grow, self._engine.settings.deadline, owner)
+        metrics = self._engine.metrics
+        try:
+            encoded = await fetcher.fetch(
+                request.image_url, share.grow, self._engine.settings.deadline, owner
+            )
+        except RequestFailedError as error:
+            metrics.count_fetch(error.subject if error.code == "image_fetch_failed" else error.code)
+            raise
+        metrics.count_fetch("ok")
         return _Image(encoded, time.monotonic() - started)
 
     async def _infer(

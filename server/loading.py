@@ -18,6 +18,7 @@ from server.errors import RequestFailedError
 from server.room import MIB, Room
 from server.served import Served
 from server.table import Known
+from server.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Loading:
         self._make_pool = make_pool
         self._room = room
         self._lock = asyncio.Lock()
+        self.tally = Tally()
         self.is_stopping = False
 
     # Opening
@@ -72,6 +74,7 @@ class Loading:
         if task.cancelled() or (error := task.exception()) is None:
             return
         served.retry_at = time.monotonic() + RETRY_DELAY
+        self.tally.loads[served.model_id, "refused"] += 1
         if not isinstance(error, RequestFailedError):
             log.error("model %s could not be started", served.model_id, exc_info=error)
         elif served.is_required and not self.is_stopping:  # no client is told: readiness and the log are
@@ -86,6 +89,7 @@ class Loading:
         async with self._lock:
             if served.pool is None and not self.is_stopping:
                 served.pool = await self._start_pool(served)
+                self.tally.await_load(served.pool)
                 log.info("model loading", extra={"model_id": served.model_id})
 
     async def open_beside(self, served: Served) -> Pool:
@@ -101,6 +105,7 @@ class Loading:
         if self.is_stopping:
             raise RequestFailedError("shutting_down")
         self._room.claim(pool, need)
+        self.tally.begin(pool)
         await pool.start()
         return pool
 
@@ -129,6 +134,7 @@ class Loading:
                 )
             oldest = min(idle, key=lambda served: served.last_used)
             log.info("model makes room", extra={"model_id": oldest.model_id, "for": wanted.model_id})
+            self.tally.unloads[oldest.model_id, "room"] += 1
             await asyncio.wait([self.close(oldest, IDLE_STOP_TIMEOUT)])
 
     def _is_idle(self, served: Served) -> bool:
@@ -173,9 +179,11 @@ class Loading:
             await pool.stop(drain_timeout)
         finally:
             self._room.release(pool)
+            self.tally.end(pool)
 
     def _closing(self, served: Served, pool: Pool, ending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._on_pool_left(pool)
+        self.tally.settle_load(pool, "ready" if pool.is_ready else "given_up")
         task = asyncio.create_task(ending, name=f"close-{served.model_id}")
         served.closing.add(task)
         task.add_done_callback(lambda _: self._on_closed(served, task))
@@ -191,6 +199,7 @@ class Loading:
         if served.pool is not pool or pool.state != "failed":
             return
         error = pool.snapshot()["error"]
+        self.tally.settle_load(pool, "failed")
         served.note_failure(LoadFailedError(error["code"], error["reason"]))
         log.error("model failed", extra={"model_id": served.model_id, **error})
         await asyncio.shield(self.close(served, 0.0))

@@ -15,6 +15,8 @@ from server.errors import RequestFailedError
 from server.log import MAX_TEXT
 from server.metrics import Metrics
 from server.replies import ErrorReply
+from server.trace_context import trace_context
+from server.tracing import Tracer
 
 log = logging.getLogger("server.access")
 _PROBES = frozenset({"/healthz", "/readyz", "/livez"})
@@ -32,11 +34,16 @@ class RequestScope:
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, is_leaving: Callable[[], bool] = lambda: False
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        is_leaving: Callable[[], bool] = lambda: False,
+        tracer: Tracer | None = None,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._is_leaving = is_leaving
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, log and count it."""
@@ -47,6 +54,7 @@ class RequestScope:
         state["started_at"] = time.monotonic()
         state["request_id"] = request_id = state.get("request_id") or request_id_of(scope)
         status = 0
+        self._metrics.num_in_flight += 1
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
@@ -76,9 +84,23 @@ class RequestScope:
         finally:
             if refusal := state.get("refusal"):  # the connection has answered, whatever came of this
                 status, state["error_code"] = refusal.kind.status, refusal.code
-            log_access(scope, status)
             # the name stands in the state only once it was found, so it is one of those that there are
-            self._metrics.count_request(state.get("model_id", ""), status)
+            self._metrics.count_request(state.get("model_id", ""), status, state.get("error_code", ""))
+            self._metrics.num_in_flight -= 1
+            self._trace(scope, status)
+            log_access(scope, status)
+
+    def _trace(self, scope: Scope, status: int) -> None:
+        """Put the trace into the state for the access log: the client's, or the one that is recorded here."""
+        context = trace_context(scope["headers"])
+        trace_id = context.trace_id if context is not None else None
+        if self._tracer is not None:
+            try:
+                trace_id = self._tracer.record(scope, status, context) or trace_id
+            except Exception:  # border to a library that is not needed to answer: the request is over
+                log.exception("no trace of this request", extra={"request_id": scope["state"]["request_id"]})
+        if trace_id is not None:
+            scope["state"]["trace_id"] = trace_id
 
 
 def request_id_of(scope: Scope) -> str:
@@ -105,6 +127,6 @@ def log_access(scope: Scope, status: int) -> None:
         "duration_ms": round((time.monotonic() - state["started_at"]) * 1000, 3),
         "client": client[0] if client else None,
     }
-    named = ("key_id", "model_id", "error_code", "batch_size", "cache")
+    named = ("key_id", "model_id", "error_code", "batch_size", "cache", "trace_id")
     fields |= {name: state[name] for name in named if name in state}
     log.log(level, "request", extra=fields)

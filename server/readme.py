@@ -8,6 +8,7 @@ from pathlib import Path
 
 from server.accuracy_table import accuracy_table
 from server.errors import KINDS
+from server.metrics_table import metrics_table
 from server.models_table import models_table
 from server.settings_table import settings_table
 
@@ -25,6 +26,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "errors": errors_table,
     "models": models_table,
     "accuracy": accuracy_table,
+    "metrics": metrics_table,
 }
 
 

@@ -20,6 +20,7 @@ from server.reloading import start_reload
 from server.room import Room
 from server.served import Served, progress_text
 from server.table import Known
+from server.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,16 @@ class Registry:
         """Nothing new is taken."""
         return self._loading.is_stopping
 
+    @property
+    def tally(self) -> Tally:
+        """What pools have counted, for metrics."""
+        return self._loading.tally
+
+    @property
+    def room(self) -> Room:
+        """The account of memory, for metrics."""
+        return self._room
+
     # Life
 
     def start(self) -> None:
@@ -90,6 +101,7 @@ class Registry:
     async def _keep(self) -> None:
         is_hopeful = True
         while is_hopeful:
+            self.tally.look()
             try:
                 is_hopeful = await self._look_after_models()
             except (
@@ -252,6 +264,7 @@ class Registry:
                 served.reloading.cancel()
             await asyncio.wait([task for task in (served.reloading, served.opening) if task is not None])
         if served.pool is not None:
+            self.tally.unloads[served.model_id, "asked"] += 1
             self._loading.close(served, self._policy.drain_timeout)
         if served.closing:
             await asyncio.wait(served.closing)

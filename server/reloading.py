@@ -33,12 +33,14 @@ def start_reload(loading: Loading, served: Served, timeout: float) -> asyncio.Ta
     task = served.reloading = asyncio.create_task(
         _reload(loading, served, timeout), name=f"reload-{served.model_id}"
     )
-    task.add_done_callback(lambda _: _on_reloaded(served, task))
+    task.add_done_callback(lambda _: _on_reloaded(loading, served, task))
     return task
 
 
-def _on_reloaded(served: Served, task: asyncio.Task[None]) -> None:
+def _on_reloaded(loading: Loading, served: Served, task: asyncio.Task[None]) -> None:
     served.reloading = None
+    outcome = "given_up" if task.cancelled() else "failed" if task.exception() else "ready"
+    loading.tally.reloads[served.model_id, outcome] += 1
     if task.cancelled():
         log.info("reload given up", extra={"model_id": served.model_id})
     elif (error := task.exception()) is None:

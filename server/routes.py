@@ -101,7 +101,7 @@ class Routes:
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
-        return Response(self._engine.metrics.render(), media_type=Metrics.MEDIA_TYPE)
+        return Response(await self._engine.scrape.page(), media_type=Metrics.MEDIA_TYPE)
 
     async def openapi(self, request: Request) -> Response:
         """The description for programs."""

@@ -35,6 +35,7 @@ def test_models_on_the_cpu_and_on_gpus_live_side_by_side() -> None:
     assert other_way_round.devices_of("yolov8n") == ("cuda:0", "cuda:1") and other_way_round.shared == (
         "cpu",
     )
+    assert set(other_way_round.all_devices) == {"cpu", "cuda:0", "cuda:1"}
     assert other_way_round.has_gpu and not plan_of(0).has_gpu and not plan_of(2, device="cpu").has_gpu
 
 

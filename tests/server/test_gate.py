@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from server import gate as gate_module
 from server.gate import Gate
@@ -48,7 +49,7 @@ def test_idle_ones_go_before_unfinished_ones_and_the_oldest_first() -> None:
         assert [each.num_aborts for each in order] == [1] * (number + 1) + [0] * (2 - number)
     assert not gate.enter(), "the only one left has a request under way"
     assert busy.num_aborts == 0
-    page = metrics.render().decode()
+    page = generate_latest(metrics.registry).decode()
     for line in ('"idle"} 2.0', '"unfinished"} 1.0', '"refused"} 1.0'):
         assert f"engine_connections_closed_total{{reason={line}" in page
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+from prometheus_client import generate_latest
 
 from pool import DeadlineExceededError, EntryFailedError, QueueFullError, Result
 from server.errors import RequestFailedError
@@ -241,7 +242,7 @@ async def test_a_kept_answer_is_a_hit_and_everything_is_counted(deduplicates: bo
     hit = await ask(sharing, runs, "later")
     assert hit.origin == "hit" and not any(hit.timings.seconds.values())
     assert runs.leaders == ([0] if deduplicates else [0, 1, 2])
-    found = samples(sharing._metrics.render().decode())
+    found = samples(generate_latest(sharing._metrics.registry).decode())
     assert found["engine_response_cache_total", "m", "hit"] == 1
     assert found["engine_response_cache_total", "m", "miss"] == len(runs.leaders)
     assert found.get(("engine_deduplicated_total", "m"), 0) == 3 - len(runs.leaders)

@@ -15,8 +15,10 @@ from bench.mutants import Mutants, corpus
 from server import bmp, gif, jpeg_parts, png, sniff, webp
 from server.decode import ImageLimits, decode
 from server.errors import RequestFailedError
+from server.jpeg import MAX_SEGMENTS
 from server.parts import MAX_PARTS
 from tests.hostile.pictures import (
+    CASES,
     exif,
     exif_entry,
     gif_frame,
@@ -120,7 +122,22 @@ def test_a_part_more_than_there_may_be_is_refused_and_not_cut_off() -> None:
         gif.read(make_gif(8, 8, b"!\xfe\x00" * (MAX_PARTS - 10), gif_frame(8, 8))) is None
     )  # a block's end is one too
     assert gif.read(make_gif(8, 8, b"!\xfe\x00" * (MAX_PARTS // 2 - 10), gif_frame(8, 8))) is not None
-    assert jpeg_parts.read(with_segments(b"\xff\xe3\x00\x02" * jpeg_parts.MAX_SEGMENTS)) is None
+    assert jpeg_parts.read(with_segments(b"\xff\xe3\x00\x02" * MAX_SEGMENTS)) is None
+    assert jpeg_parts.read(BOMBS["JPEG tables"]) is None
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "24 megapixels in" in name])
+def test_a_size_that_the_bytes_cannot_have_is_refused_without_a_decoder(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode_anyway(*_: object) -> None:
+        raise AssertionError("it was tried")
+
+    monkeypatch.setattr("server.pillow.decode_with_pillow", decode_anyway)
+    monkeypatch.setattr("server.decode.decode_jpeg", decode_anyway)
+    with pytest.raises(RequestFailedError) as caught:
+        decode(CASES[name].make(), ImageLimits())
+    assert caught.value.code == "image_undecodable"
 
 
 def test_scans_of_a_large_picture_are_fewer() -> None:

@@ -32,7 +32,8 @@ from server.resize import RESIZES, enough_for
 
 PIXELS_PER_THREAD = 12_000_000
 """What may be decoded at once, times the number of threads: two photographs of a telephone on two threads, but only
-one of the largest. 3 bytes each in a JPEG, twice that while it is turned upright, 8 to 22 in Pillow (most in WebP with alpha)."""
+one of the largest. 3 bytes each in a JPEG, twice that while it is turned upright, 8 to 22 in Pillow (most in WebP
+with alpha)."""
 
 _READERS: Mapping[str, Callable[[bytes], Parts | None]] = {
     "JPEG": jpeg_parts.read,

@@ -31,6 +31,7 @@ from pydantic_settings import (
 )
 
 from models.spec import Family, Precision, RuntimeName, Task
+from server.decode_settings import DecodeSettings
 
 ENV_PREFIX = "ENGINE_"
 DEFAULT_CONFIG = Path("engine.toml")
@@ -82,7 +83,7 @@ def _usual(name: str) -> AliasChoices:
     return AliasChoices(name, name.upper(), f"{ENV_PREFIX}{name.upper()}")
 
 
-class Settings(BaseSettings):
+class Settings(DecodeSettings, BaseSettings):
     """Every setting, its default and what it means. `describe` in settings_text.py prints it as a table."""
 
     model_config = SettingsConfigDict(
@@ -181,7 +182,8 @@ class Settings(BaseSettings):
     max_image_pixels: Count = Field(24_000_000, description="Largest image in pixels.")
     max_image_side: int = Field(16_384, ge=1, le=32_767, description="Longest side of an image in pixels.")
     decode_threads: AutoCount = Field(
-        "auto", description="Threads that decode images; `auto`: one per core, at most 8."
+        "auto",
+        description="Threads or processes (see `decode`) that decode images; `auto`: one per core, at most 8.",
     )
     jpeg_scaling: bool = Field(
         False,

@@ -100,7 +100,7 @@ async def serving(
 ) -> AsyncIterator[Running]:
     """A server in this loop; at its end nothing may be held and every process is gone."""
     launcher = Launcher(preload=["tests.server.fakes"])
-    chosen = Settings(cuda_visible_devices="", **{"drain_timeout": 5.0, **settings})
+    chosen = Settings(cuda_visible_devices="", **{"drain_timeout": 5.0, "decode": "thread", **settings})
 
     def make_pool(known: Known) -> Pool:
         name = known.entry.model_id

@@ -16,6 +16,7 @@ from models.catalogue import CatalogueEntry
 from pool import Launcher, Limits, Placement, Pool
 from server.app import create_app
 from server.connection import Connection
+from server.decoding import ImageDecoder
 from server.engine import Engine
 from server.fetch import Fetcher
 from server.listener import listen
@@ -96,6 +97,7 @@ async def serving(
     fetcher: Fetcher | None = None,
     num_replicas: int = 1,
     wait: bool = True,
+    decoder: ImageDecoder | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A server in this loop; at its end nothing may be held and every process is gone."""
@@ -110,7 +112,11 @@ async def serving(
         return Pool(name, factory, config, [Placement()] * num_replicas, launcher, bounds)
 
     engine = Engine(
-        chosen, {name: known_model(name, config) for name, config in models.items()}, make_pool, fetcher
+        chosen,
+        {name: known_model(name, config) for name, config in models.items()},
+        make_pool,
+        fetcher,
+        decoder,
     )
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]

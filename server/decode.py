@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -79,6 +79,10 @@ class Decoder:
 
     def start(self) -> None:
         """Threads start with the first image."""
+
+    def forkservers(self) -> Mapping[tuple[str, ...], int]:
+        """None."""
+        return {}
 
     async def stop(self) -> None:
         """The same as `close`."""

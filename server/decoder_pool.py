@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -93,7 +93,8 @@ class DecoderPool:
         """`scaling` as for `Decoder`; `timeout` in seconds for one image. `factory` replaces the decoder, for tests."""
         self.limits = limits
         self._threads = Decoder(num_decoders, limits)
-        self._launcher = Launcher([factory.partition(":")[0]], _ENVIRONMENT)
+        self._preload = factory.partition(":")[0]
+        self._launcher = Launcher([self._preload], _ENVIRONMENT)
         bounds = pool_limits(num_decoders, timeout)
         self._turns = Turns(2 * num_decoders)
         self._pixels = Turns(num_decoders * PIXELS_PER_THREAD)
@@ -124,10 +125,10 @@ class DecoderPool:
         """The decoders."""
         return self._pool.replicas
 
-    @property
-    def forkserver_pid(self) -> int | None:
-        """Of the process that they are forked from, while it runs."""
-        return self._launcher.pid
+    def forkservers(self) -> Mapping[tuple[str, ...], int]:
+        """Process ids of those that run, by what they import."""
+        pid = self._launcher.pid
+        return {} if pid is None else {(self._preload,): pid}
 
     def start(self) -> None:
         """In the event loop; returns at once. Images that come earlier than it is ready wait."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TypeVar
 
 from models.spec import Resize
@@ -40,6 +40,9 @@ class ImageDecoder(Protocol):
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Run `function` in a thread of the front, for work on bytes that nobody interprets."""
+
+    def forkservers(self) -> Mapping[tuple[str, ...], int]:
+        """Process ids of those that run, by what they import."""
 
     async def stop(self) -> None:
         """End every thread and process."""

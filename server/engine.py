@@ -62,7 +62,7 @@ class Engine:
             give_up_after=settings.give_up_after,
         )
         around = Surroundings(
-            self._launching.forkservers,
+            lambda: {**self._launching.forkservers(), **self.decoder.forkservers()},
             lambda known: self._launching.preload(known.entry),
             lambda known: weights_path(settings, known.entry),
             settings.max_batch_size,

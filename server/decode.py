@@ -86,12 +86,31 @@ class Decoder:
         self._budget = PixelBudget(num_threads * PIXELS_PER_THREAD)
         self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
 
+    is_ready = True
+
+    def start(self) -> None:
+        """Threads start with the first image."""
+
+    def forkservers(self) -> Mapping[tuple[str, ...], int]:
+        """None."""
+        return {}
+
+    async def stop(self) -> None:
+        """The same as `close`."""
+        self.close()
+
     async def decode_into(
-        self, slot: Pixels, encoded: bytes | str, resize: Resize, wants_key: bool = False
+        self,
+        slot: Pixels,
+        encoded: bytes | str,
+        resize: Resize,
+        wants_key: bool = False,
+        deadline: float | None = None,
     ) -> Decoded:
         """Decode `encoded` (bytes, or base64 text) and write it into `slot`, uint8 RGB of (height, width, 3).
 
-        Raises RequestFailedError. Returns or raises only when no thread can write to the slot any more.
+        A thread cannot be stopped, so there is no `deadline` here. Raises RequestFailedError. Returns or raises only
+        when no thread can write to the slot any more.
         """
         return await self.run(self.decode, slot, encoded, resize, wants_key)
 

@@ -9,6 +9,7 @@ from pool import Pool, usable_cores
 from server.devices import NoSuchDeviceError, pick_devices
 from server.doctor.access import check_access
 from server.doctor.chosen import check_chosen
+from server.doctor.decoders import check_decoders
 from server.doctor.finding import Finding, Section, ok
 from server.doctor.folders import check_folders
 from server.doctor.gpu import check_gpus
@@ -58,7 +59,10 @@ def examine(
     devices = _devices(settings, len(driver.gpus))
     pools = _pools(settings, known, devices or ("cpu",))
     quick = {
-        "Memory and limits": check_room(settings, pools),
+        "Memory and limits": [
+            *check_room(settings, pools),
+            check_decoders(settings.decode, probes.decoders.answer()),
+        ],
         "Folders": check_folders(settings, variables, sources),
         "Weights": weights or [ok("weights", "no model is named or loads at start")],
         "Port": check_port(settings),

@@ -50,6 +50,8 @@ class Entry:
     """Those of them that it may have caused and nobody else."""
     first_death_alone: int = 0
     """Number of the first of these among all such deaths in the pool."""
+    returns_lease: bool = False
+    """The answer lies in the slot: with a result the caller has its lease back."""
 
     @property
     def num_replays(self) -> int:
@@ -58,11 +60,14 @@ class Entry:
 
     def is_twin_of(self, other: Entry) -> bool:
         """Whether a model cannot tell the two apart."""
-        return self.params == other.params and np.array_equal(self.lease.pixels, other.lease.pixels)
+        return self.params == other.params and np.array_equal(self.lease.content, other.lease.content)
 
     def settle(self, outcome: Result | Exception) -> None:
         """The end of it: gives the slot back and the caller, if still there, its answer. No worker may hold it."""
-        self.lease.finish()
+        if self.returns_lease and isinstance(outcome, Result) and not self.future.done():
+            self.lease.give_back()
+        else:
+            self.lease.finish()
         if self.future.done():
             return
         if isinstance(outcome, Result):

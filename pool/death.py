@@ -46,7 +46,7 @@ def explain(
         return "oom_kill", True
     if code < 0:
         return _signal_name(-code), -code in _FAULT_SIGNALS
-    if code in list(ExitCode):
+    if code in list(ExitCode) and code != ExitCode.ASKED_TO:  # nobody had asked it
         return ExitCode(code).name.lower(), code == ExitCode.DEVICE_FAULT
     return f"exit_{code}", True
 

@@ -34,6 +34,14 @@ class Limits:
     breaker_failures: int = 5
     breaker_window: float = 60.0
     breaker_retry: float = 30.0
+    kept_slot_bytes: int = 0
+    """0: the memory of all slots is there from the start. Else slots may be far larger than what is usually written to
+    them: a free one keeps its first so many bytes, and `Lease.reserve` gets what a request needs beyond."""
+    writes_slots: bool = False
+    """The model answers by writing to the slot: its rows' pixels are writable, and with a result the caller has its
+    lease back."""
+    is_proven_by_load: bool = False
+    """A worker that serves has shown that it works: its death counts for no pause and never opens the breaker."""
     max_worker_growth: int = 0
     """Bytes by which a worker may outgrow what it needed once warm before it is replaced; 0: any."""
     max_worker_age: float = 0.0

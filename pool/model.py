@@ -20,8 +20,9 @@ Progress = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One entry as a model sees it: the slot's pixels (uint8, the model's `slot_shape`, read-only and valid only
-    until `infer` returns or a launched batch's `result` does) and the caller's JSON-able parameters."""
+    """One entry as a model sees it: the slot's pixels (uint8, the model's `slot_shape`, read-only unless the pool's
+    `Limits.writes_slots`, valid only until `infer` returns or a launched batch's `result` does) and the caller's
+    JSON-able parameters."""
 
     pixels: Pixels
     params: Mapping[str, Any]

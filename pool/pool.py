@@ -357,8 +357,9 @@ class Pool:
         await self._check_quarantine(lease, params)
         lease.take()
         entry = Entry(
-            lease, params, deadline, asyncio.get_running_loop().create_future(), batch_key, cost, affinity
-        )
+            lease, params, deadline, asyncio.get_running_loop().create_future(), batch_key, cost, affinity,
+            returns_lease=self._limits.writes_slots,
+        )  # fmt: skip
         if self._is_stopping or self.state == "failed":
             entry.settle(self._error or PoolStoppedError(f"{self.name} is stopping"))
         else:
@@ -377,7 +378,7 @@ class Pool:
     async def _check_quarantine(self, lease: Lease, params: Mapping[str, Any]) -> None:
         """Raises EntryFailedError for what has killed workers lately. Costs nothing while nothing has."""
         if not self._quarantine.is_empty(time.monotonic()):
-            key = await asyncio.to_thread(content_key, lease.pixels, params)
+            key = await asyncio.to_thread(content_key, lease.content, params)
             if self._quarantine.holds(key, time.monotonic()):
                 self.counters["quarantined"] += 1
                 raise EntryFailedError("image_unprocessable", "it has killed its workers before")
@@ -388,7 +389,8 @@ class Pool:
         async with self._slab_lock:  # the first two replicas may come at once
             if self._slab is None:
                 # in a thread: the kernel clears every page, 0.1 s and more in which nobody else would be served
-                made = await asyncio.to_thread(_make_slab, self.num_slots, ready.slot_shape)
+                kept = self._limits.kept_slot_bytes
+                made = await asyncio.to_thread(_make_slab, self.num_slots, ready.slot_shape, kept)
                 self._slab, self._oversight.canary = made
         if self._slab.slot_shape != tuple(ready.slot_shape):
             raise ProtocolError(
@@ -440,7 +442,7 @@ class Pool:
 
     def _condemn(self, entry: Entry, now: float) -> None:
         """Fail it, hold it for a while, and fail whoever waits with the same: it would kill as many workers again."""
-        self._quarantine.add(content_key(entry.lease.pixels, entry.params), now)
+        self._quarantine.add(content_key(entry.lease.content, entry.params), now)
         self.counters["poison"] += 1
         error = EntryFailedError("image_unprocessable", f"its workers died: {', '.join(entry.deaths)}")
         for twin in [other for other in self._queue if other.is_twin_of(entry)]:
@@ -452,7 +454,7 @@ class Pool:
     def _drop_if_quarantined(self, entry: Entry, now: float) -> None:
         """A suspect that was running when its like was condemned."""
         if self._quarantine.is_empty(now) or not self._quarantine.holds(
-            content_key(entry.lease.pixels, entry.params), now
+            content_key(entry.lease.content, entry.params), now
         ):
             return
         if self._queue.remove(entry):
@@ -460,9 +462,10 @@ class Pool:
             entry.settle(EntryFailedError("image_unprocessable", "it has killed its workers before"))
 
 
-def _make_slab(num_slots: int, slot_shape: Sequence[int]) -> tuple[Slab, Lease]:
+def _make_slab(num_slots: int, slot_shape: Sequence[int], kept_slot_bytes: int) -> tuple[Slab, Lease]:
     """A slab with `num_slots` slots for requests, and the lease of one more that holds the canary."""
-    slab = Slab(num_slots + 1, slot_shape)
+    slab = Slab(num_slots + 1, slot_shape, kept_bytes=kept_slot_bytes or None)
     canary = slab.lease()
-    paint(canary.pixels)
+    if not slab.is_sparse:  # there it stays black: a picture would need its memory for ever
+        paint(canary.pixels)
     return slab, canary

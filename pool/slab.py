@@ -11,6 +11,9 @@ A lease is a request's right to one slot. The front writes a fresh nonce into th
 changes hands, and a worker refuses a row whose nonce is not the one it was told: bytes of somebody else's
 picture can never be answered for. Workers map the same memory through a descriptor sent over their socket;
 nothing here has a name in the file system, so nothing is left behind after a SIGKILL.
+
+A sparse slab is address space more than memory: of each slot only the first bytes are always there, what is behind them
+is allocated for one lease (`Lease.reserve`) and given back with it.
 """
 
 from __future__ import annotations
@@ -69,7 +72,7 @@ class _Holder(enum.Enum):
 class Lease:
     """The right to one slot. Held by the caller until `Pool.infer` takes it, then by the pool."""
 
-    __slots__ = ("_holder", "_slab", "nonce", "pixels", "slot")
+    __slots__ = ("_holder", "_slab", "content", "nonce", "pixels", "slot")
 
     def __init__(self, slab: Slab, slot: int, nonce: int, pixels: Pixels) -> None:
         self._slab = slab
@@ -78,6 +81,12 @@ class Lease:
         self.nonce = nonce
         self.pixels = pixels
         """uint8 array of the model's slot shape; write the picture here before `Pool.infer`."""
+        self.content = pixels
+        """The part of `pixels` that two equal entries have in common; a caller who writes only some narrows it."""
+
+    def reserve(self, num_bytes: int) -> None:
+        """Make sure of memory for the first `num_bytes` of a slot of a sparse slab. Raises NotEnoughMemoryError."""
+        self._slab._reserve(self.slot, num_bytes)
 
     def release(self) -> None:
         """Give the slot back, unless the pool took the lease over. Safe to call twice."""
@@ -95,6 +104,12 @@ class Lease:
         if self._holder is not _Holder.POOL:
             raise RuntimeError("this lease is not the pool's")
         self._free()
+
+    def give_back(self) -> None:
+        """The pool's: no worker has any business in the slot any more, what lies there is for the caller."""
+        if self._holder is not _Holder.POOL:
+            raise RuntimeError("this lease is not the pool's")
+        self._holder = _Holder.CALLER
 
     def _free(self) -> None:
         self._holder = _Holder.NOBODY
@@ -115,17 +130,25 @@ class Lease:
 class Slab:
     """The front's side: allocates the memory and hands out leases."""
 
-    def __init__(self, num_slots: int, slot_shape: Sequence[int], max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        num_slots: int,
+        slot_shape: Sequence[int],
+        max_bytes: int | None = None,
+        kept_bytes: int | None = None,
+    ) -> None:
         """Allocate now, so that running out of memory is an error here and not a SIGBUS later.
 
-        Raises NotEnoughMemoryError when the slots do not fit into `max_bytes` (the memory still available
-        by default).
+        With `kept_bytes` the slab is sparse: so much of each slot is always there. Raises NotEnoughMemoryError when
+        the slots do not fit into `max_bytes` (the memory still available by default).
         """
-        self._geometry = _Geometry(num_slots, slot_shape)
+        self._geometry = geometry = _Geometry(num_slots, slot_shape)
+        self._kept = geometry.stride if kept_bytes is None else min(_round_up(kept_bytes), geometry.stride)
         limit = available_memory() if max_bytes is None else max_bytes
-        if self._geometry.size > limit:
+        needed = geometry.first + num_slots * self._kept
+        if needed > limit:
             raise NotEnoughMemoryError(
-                f"{num_slots} slots of {self._geometry.slot_size} bytes need {self._geometry.size} bytes, "
+                f"{num_slots} slots of {geometry.slot_size} bytes need {needed} bytes, "
                 f"{limit} bytes are available"
             )
         try:
@@ -133,16 +156,29 @@ class Slab:
         except OSError as error:
             raise NotEnoughMemoryError(f"no descriptor for shared memory: {error.strerror}") from error
         try:
-            os.posix_fallocate(self.descriptor, 0, self._geometry.size)
+            self._allocate()
             fcntl.fcntl(self.descriptor, _ADD_SEALS, _SEALS)
             self._memory = mmap.mmap(self.descriptor, self._geometry.size)
         except OSError as error:
             os.close(self.descriptor)
-            raise NotEnoughMemoryError(
-                f"cannot allocate {self._geometry.size} bytes: {error.strerror}"
-            ) from error
+            raise NotEnoughMemoryError(f"cannot allocate {needed} bytes: {error.strerror}") from error
         self._nonces = self._geometry.nonces(self._memory)
         self._free = list(range(num_slots))  # last in, first out: the slot used last is warm in the cache
+
+    def _allocate(self) -> None:
+        geometry = self._geometry
+        if not self.is_sparse:
+            os.posix_fallocate(self.descriptor, 0, geometry.size)
+            return
+        os.ftruncate(self.descriptor, geometry.size)
+        os.posix_fallocate(self.descriptor, 0, geometry.first)
+        for slot in range(geometry.num_slots):
+            os.posix_fallocate(self.descriptor, geometry.first + slot * geometry.stride, self._kept)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether slots have memory only where it was kept or reserved."""
+        return self._kept < self._geometry.stride
 
     @property
     def num_slots(self) -> int:
@@ -173,7 +209,20 @@ class Slab:
         self._nonces[slot] = nonce
         return Lease(self, slot, nonce, self._geometry.pixels(self._memory, slot))
 
+    def _reserve(self, slot: int, num_bytes: int) -> None:
+        if num_bytes > self._geometry.slot_size:
+            raise NotEnoughMemoryError(f"a slot has {self._geometry.slot_size} bytes, not {num_bytes}")
+        if num_bytes > self._kept:
+            start = self._geometry.first + slot * self._geometry.stride + self._kept
+            try:
+                os.posix_fallocate(self.descriptor, start, _round_up(num_bytes - self._kept))
+            except OSError as error:
+                raise NotEnoughMemoryError(f"cannot allocate {num_bytes} bytes: {error.strerror}") from error
+
     def _put_back(self, slot: int) -> None:
+        if self.is_sparse:  # whoever wrote there, and how far: 2 µs where there is nothing
+            start = self._geometry.first + slot * self._geometry.stride
+            self._memory.madvise(mmap.MADV_REMOVE, start + self._kept, self._geometry.stride - self._kept)
         self._nonces[slot] = 0
         self._free.append(slot)
 
@@ -195,12 +244,18 @@ class SlabView:
     """A worker's side: reads the slots it is told to."""
 
     def __init__(
-        self, descriptor: int, num_slots: int, slot_shape: Sequence[int], is_writable: bool = False
+        self,
+        descriptor: int,
+        num_slots: int,
+        slot_shape: Sequence[int],
+        is_writable: bool = False,
+        writes_slots: bool = False,
     ) -> None:
         """Map the slab and close `descriptor`. `is_writable` is for a device that takes no other memory: what
-        `pixels` gives is read-only in any case."""
+        `pixels` gives is read-only unless the model `writes_slots`."""
         self._geometry = _Geometry(num_slots, slot_shape)
-        protection = mmap.PROT_READ | (mmap.PROT_WRITE if is_writable else 0)
+        self._writes_slots = writes_slots
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if is_writable or writes_slots else 0)
         try:
             self._memory = mmap.mmap(descriptor, self._geometry.size, prot=protection)
         finally:
@@ -213,9 +268,9 @@ class SlabView:
         return np.frombuffer(self._memory, np.uint8)
 
     def pixels(self, slot: int, nonce: int) -> Pixels:
-        """The slot's uint8 pixels, read-only. Raises LookupError if the slot is not this entry's any more."""
+        """The slot's uint8 pixels. Raises LookupError if the slot is not this entry's any more."""
         if int(self._nonces[slot]) != nonce:
             raise LookupError(f"slot {slot} has changed hands")
         pixels = self._geometry.pixels(self._memory, slot)
-        pixels.flags.writeable = False
+        pixels.flags.writeable = self._writes_slots
         return pixels

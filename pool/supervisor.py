@@ -90,6 +90,7 @@ class Supervisor:
         self._checkup = Checkup(recipe.limits, self._examine_if_idle)
         self._restart_wanted = False
         self._time_to_finish = 0.0
+        self._is_proven = False
 
     async def run(self) -> None:
         """Start workers until the replica is stopped or loading has failed for good."""
@@ -130,6 +131,7 @@ class Supervisor:
         self._kill_reason = self._fatal = None
         self._restart_wanted = False
         self._time_to_finish = 0.0
+        self._is_proven = False
         try:
             ours = await self._launch()
         except LaunchError as error:
@@ -157,7 +159,7 @@ class Supervisor:
         was_asked = self._stop_wanted.is_set() or self._restart_wanted
         was_short = self._oversight.has_run_short()
         reason, is_attributable = explain(code, self._kill_reason, was_asked=was_asked, was_short=was_short)
-        has_progressed = self.replica.has_progressed or reason == "stopped"
+        has_progressed = self.replica.has_progressed or self._is_proven or reason == "stopped"
         return Death(reason, is_attributable, self.replica.disconnect(), has_progressed)
 
     async def _launch(self) -> socket.socket:
@@ -212,6 +214,7 @@ class Supervisor:
             "environment": dict(placement.environment),
             "max_result_bytes": self._recipe.limits.max_result_bytes,
             "check_timeout": self._recipe.limits.check_timeout,
+            "writes_slots": self._recipe.limits.writes_slots,
         }
 
     def _on_message(self, message: Message) -> None:
@@ -263,6 +266,10 @@ class Supervisor:
     def _serve(self) -> None:
         self._num_load_failures = 0
         self.replica.become(State.READY)
+        if self._recipe.limits.is_proven_by_load:
+            self._is_proven = True
+            self._backoff.progressed()
+            self._oversight.breaker.progressed()
         if self._canary is not None:
             self._checkup.begin()
         self._listener.on_able()

@@ -116,6 +116,7 @@ class _Server:
         self._model = model
         self._max_result_bytes: int = arguments["max_result_bytes"]
         self._check_timeout: float = arguments["check_timeout"]
+        self._writes_slots: bool = arguments["writes_slots"]
         self._slab: SlabView | None = None
         self._reader = FrameReader(_MAX_REQUEST_BYTES)
         self._inbox: deque[Batch | Stop] = deque()
@@ -168,7 +169,9 @@ class _Server:
 
     def _map(self, slab: Slab, descriptor: int) -> None:
         attach = getattr(self._model, "attach", None)
-        self._slab = SlabView(descriptor, slab.num_slots, slab.slot_shape, is_writable=attach is not None)
+        self._slab = SlabView(
+            descriptor, slab.num_slots, slab.slot_shape, attach is not None, self._writes_slots
+        )
         if attach is not None:
             attach(self._slab.memory)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -47,7 +46,11 @@ class Stage(enum.Enum):
     ENDED = enum.auto()
 
 
-_PLACES: Mapping[Stage, Place] = {Stage.IDLE: "idle", Stage.HEAD: "unfinished"}
+# A member of an enum costs a look-up in Python's own code each time it is named, until Python 3.12.
+_IDLE: Stage = Stage.IDLE
+_HEAD: Stage = Stage.HEAD
+_BODY: Stage = Stage.BODY
+_ENDED: Stage = Stage.ENDED
 
 
 class _Flow(FlowControl):
@@ -70,8 +73,10 @@ class Connection(HttpToolsProtocol):
         super().__init__(*from_uvicorn)
         self._gate = gate
         self._settings = gate.settings
+        self._max_headers = gate.settings.max_headers
+        self._max_header_bytes = gate.settings.max_header_bytes
         self.place: Place | None = None
-        self._stage = Stage.HEAD
+        self._stage = _HEAD
         self._started_at = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._stall: Stall | None = None
@@ -106,7 +111,7 @@ class Connection(HttpToolsProtocol):
                 cycle.message_event.set()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        self._stage = Stage.ENDED
+        self._stage = _ENDED
         self._set_timer(None)
         self._flows()
         self._gate.num_refusing -= self._is_refusing
@@ -114,17 +119,17 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser. Replaces uvicorn's, which reads on after a refusal."""
-        if self._has_ended:
+        if self._stage is _ENDED:
             self._discard(len(data))
             return
         self._unset_keepalive_if_required()
-        if self._stage is Stage.IDLE:
+        if self._stage is _IDLE:
             self._begin()
         stage, self._has_progress = self._stage, False
         try:
             self._feed(data)
         except httptools.HttpParserError:
-            if not self._has_ended:
+            if self._stage is not _ENDED:
                 self._refuse(self._failure)
             return
         if self._has_progress or self._stage is not stage:
@@ -151,7 +156,7 @@ class Connection(HttpToolsProtocol):
                 self._feed(rest)
 
     def _begin(self) -> None:
-        self._stage = Stage.HEAD
+        self._stage = _HEAD
         self._started_at = self.loop.time()
         self._num_fed_bytes = 0
 
@@ -159,9 +164,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request's first byte that is not a blank line."""
-        if self._stage is Stage.ENDED:
+        if self._stage is _ENDED:
             raise ValueError("the last request of this connection was before")
-        if self._stage is Stage.IDLE:
+        if self._stage is _IDLE:
             self._begin()
         self._num_head_bytes = self._num_headers = 0
         super().on_message_begin()
@@ -177,13 +182,14 @@ class Connection(HttpToolsProtocol):
         Raises RequestFailedError."""
         self._num_headers += 1
         self._num_head_bytes += len(name) + len(value) + 4
-        if (
-            self._num_headers > self._settings.max_headers
-            or self._num_head_bytes > self._settings.max_header_bytes
-        ):
+        if self._num_headers > self._max_headers or self._num_head_bytes > self._max_header_bytes:
             self._fail("headers_too_large")
-        if self._stage is Stage.HEAD:
-            super().on_header(name, value)
+        if self._stage is not _HEAD:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Check what the parser leaves open, then begin to answer. Raises RequestFailedError and the parser's errors
@@ -205,7 +211,7 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self._fail("overloaded")
         super().on_headers_complete()
-        self._stage, self._num_head_bytes, self._num_headers = Stage.BODY, 0, 0
+        self._stage, self._num_head_bytes, self._num_headers = _BODY, 0, 0
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body. There may be a million of one byte: uvicorn's takes twice as long."""
@@ -223,7 +229,7 @@ class Connection(HttpToolsProtocol):
         """The request is here."""
         self._has_progress = True
         super().on_message_complete()
-        self._stage = Stage.IDLE if self.cycle.keep_alive else Stage.ENDED
+        self._stage = _IDLE if self.cycle.keep_alive else _ENDED
 
     def _fail(self, code: str) -> None:
         self._failure = code
@@ -239,13 +245,9 @@ class Connection(HttpToolsProtocol):
         """The next that waits is begun; behind the last one the connection ends."""
         self._answering = None
         super().on_response_complete()
-        if self._stage is Stage.ENDED and not self.pipeline and self._answering is None:
+        if self._stage is _ENDED and not self.pipeline and self._answering is None:
             self.transport.close()
         self._settle()
-
-    @property
-    def _has_ended(self) -> bool:
-        return self._stage is Stage.ENDED
 
     @property
     def _is_answering(self) -> bool:
@@ -253,18 +255,25 @@ class Connection(HttpToolsProtocol):
 
     def _settle(self) -> None:
         """What the connection waits for may be another thing now."""
-        place = None if self._is_answering else _PLACES.get(self._stage)
+        stage = self._stage
+        place: Place | None = None
+        if stage is _IDLE or stage is _HEAD:
+            answering = self._answering
+            if answering is None or answering.response_complete:
+                place = "idle" if stage is _IDLE else "unfinished"
         if place != self.place:
             self._gate.move(self, place)
+        if stage is _IDLE:
+            return
         deadline = self._deadline
         if deadline is not None and (self._timer is None or self._timer.when() > deadline):
             self._set_timer(deadline)
 
     @property
     def _deadline(self) -> float | None:
-        if self._stage is Stage.HEAD:
+        if self._stage is _HEAD:
             return self._started_at + self._settings.header_timeout
-        if self._stage is Stage.BODY:
+        if self._stage is _BODY:
             return self._started_at + self._settings.receive_timeout
         return None
 
@@ -288,8 +297,8 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, code: str) -> None:
         """End what is being received, and the connection behind what is being answered."""
-        stage, self._stage = self._stage, Stage.ENDED
-        if stage is Stage.BODY:
+        stage, self._stage = self._stage, _ENDED
+        if stage is _BODY:
             if self.pipeline and self.pipeline[0][0] is self.cycle:
                 self.pipeline.popleft()
             elif self.cycle.response_complete:
@@ -323,7 +332,7 @@ class Connection(HttpToolsProtocol):
 
     def _end(self, code: str, lingers: bool) -> None:
         """Refuse what no application knows of: the line in the log and the count are made here."""
-        self._stage = Stage.ENDED
+        self._stage = _ENDED
         is_silent = code == "request_timeout" and not self._num_fed_bytes and self.headers is None
         headers = self.headers or []
         error, request_id = RequestFailedError(code), request_id_of({"headers": headers})
@@ -357,9 +366,9 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has ended its side: it may wait for the reply, but most have left. True keeps the connection."""
-        if not self._is_answering or self._stage in (Stage.HEAD, Stage.BODY):
+        if not self._is_answering or self._stage in (_HEAD, _BODY):
             return False
-        self._stage = Stage.ENDED
+        self._stage = _ENDED
         last = self.pipeline[0][0] if self.pipeline else self._answering
         assert last is not None
         last.keep_alive = False

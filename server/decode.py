@@ -32,8 +32,8 @@ from server.resize import RESIZES, enough_for
 
 PIXELS_PER_THREAD = 12_000_000
 """What may be decoded at once, times the number of threads: two photographs of a telephone on two threads, but only
-one of the largest. 3 bytes each in a JPEG, twice that while it is turned upright, 8 to 22 in Pillow (most in WebP with
-alpha)."""
+one of the largest. 3 bytes each in a JPEG, twice that while it is turned upright, 8 to 22 in Pillow (most in WebP
+with alpha)."""
 
 _READERS: Mapping[str, Callable[[bytes], Parts | None]] = {
     "JPEG": jpeg_parts.read,
@@ -86,12 +86,31 @@ class Decoder:
         self._budget = PixelBudget(num_threads * PIXELS_PER_THREAD)
         self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
 
+    is_ready = True
+
+    def start(self) -> None:
+        """Threads start with the first image."""
+
+    def forkservers(self) -> Mapping[tuple[str, ...], int]:
+        """None."""
+        return {}
+
+    async def stop(self) -> None:
+        """The same as `close`."""
+        self.close()
+
     async def decode_into(
-        self, slot: Pixels, encoded: bytes | str, resize: Resize, wants_key: bool = False
+        self,
+        slot: Pixels,
+        encoded: bytes | str,
+        resize: Resize,
+        wants_key: bool = False,
+        deadline: float | None = None,
     ) -> Decoded:
         """Decode `encoded` (bytes, or base64 text) and write it into `slot`, uint8 RGB of (height, width, 3).
 
-        Raises RequestFailedError. Returns or raises only when no thread can write to the slot any more.
+        A thread cannot be stopped, so there is no `deadline` here. Raises RequestFailedError. Returns or raises only
+        when no thread can write to the slot any more.
         """
         return await self.run(self.decode, slot, encoded, resize, wants_key)
 

@@ -6,12 +6,13 @@ import asyncio
 import importlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pool import Pool
 from server.body import BodyBudget
-from server.decode import Decoder, ImageLimits, default_num_threads
+from server.decode import ImageLimits, default_num_threads
+from server.decoding import ImageDecoder, make_decoder
 from server.gpu import Gpus
 from server.intake import Intake
 from server.launch import Launching, weights_path
@@ -31,8 +32,10 @@ from server.tracing import tracer_from
 if TYPE_CHECKING:
     from server.fetch import Fetcher
 
-LATER = ("server.pillow", "server.fetch")
-"""Half of what the front imports, and no request for a JPEG needs it: imported while the first model loads."""
+LATER = ("server.fetch",)
+"""No request for a JPEG needs it: imported while the first model loads."""
+LATER_FOR_THREADS = ("server.pillow",)
+"""The same, half of what the front imports; only where the front decodes."""
 
 NO_GPU = (
     "no GPU is to be seen although this installation is made for one: models run on the CPU, slowly; "
@@ -51,8 +54,9 @@ class Engine:
         known: Mapping[str, Known] | None = None,
         make_pool: Callable[[Known], Pool] | None = None,
         fetcher: Fetcher | None = None,
+        decoder: ImageDecoder | None = None,
     ) -> None:
-        """`known`, `make_pool` and `fetcher` replace what the settings say, for tests.
+        """`known`, `make_pool`, `fetcher` and `decoder` replace what the settings say, for tests.
 
         Raises SettingsError and NoSuchDeviceError.
         """
@@ -69,7 +73,7 @@ class Engine:
             give_up_after=settings.give_up_after,
         )
         around = Surroundings(
-            self._launching.forkservers,
+            lambda: {**self._launching.forkservers(), **self.decoder.forkservers()},
             lambda known: self._launching.preload(known.entry),
             lambda known: weights_path(settings, known.entry),
             settings.max_batch_size,
@@ -85,7 +89,7 @@ class Engine:
             self._launching.is_outdated if make_pool is None else lambda known, pool: False,
         )
         limits = ImageLimits(settings.max_body_bytes, settings.max_image_pixels, settings.max_image_side)
-        self.decoder = Decoder(num_threads, limits, settings.jpeg_scaling)
+        self.decoder = decoder or make_decoder(settings.decode, num_threads, limits, settings.jpeg_scaling)
         self.intake = Intake(settings.max_body_bytes, settings.max_json_bytes)
         self.metrics = Metrics()
         self.sharing: Sharing | None = None
@@ -134,7 +138,9 @@ class Engine:
             log.warning(NO_GPU)
         self.registry.start()
         self._lag.start()
-        threading.Thread(target=_import_later, name="imports").start()
+        self.decoder.start()
+        later = LATER + (LATER_FOR_THREADS if self.settings.decode == "thread" else ())
+        threading.Thread(target=_import_later, args=[later], name="imports").start()
 
     async def stop(self) -> None:
         """Finish what is in flight, then end every process and thread."""
@@ -143,11 +149,11 @@ class Engine:
         if self._fetcher is not None:
             await self._fetcher.close()
         self._launching.close()
-        self.decoder.close()
+        await self.decoder.stop()
         if self.tracer is not None:
             await asyncio.to_thread(self.tracer.close)
 
 
-def _import_later() -> None:
-    for name in LATER:
+def _import_later(names: Sequence[str]) -> None:
+    for name in names:
         importlib.import_module(name)

@@ -79,6 +79,7 @@ KINDS: Mapping[str, Kind] = {
         HTTPStatus.TOO_MANY_REQUESTS, "Too many requests; Retry-After says when to go on.", 1.0
     ),
     "queue_full": Kind(_BUSY, "Too many requests are waiting for this model.", 1.0),
+    "decoder_unavailable": Kind(_BUSY, "Images cannot be decoded now.", 1.0),
     "overloaded": Kind(_BUSY, "The server holds as much as it can.", 1.0),
     "model_loading": Kind(_BUSY, "The model {subject} is still loading{progress}.", 5.0),
     "model_unavailable": Kind(_BUSY, "The model {subject} cannot be served now{reason}.", 5.0),

@@ -164,7 +164,7 @@ class Inference:
         with await pool.lease(admission_deadline) as lease:
             started = time.monotonic()
             decoded = await self._engine.decoder.decode_into(
-                lease.pixels, encoded, spec.resize, wants_key=spec.family == "blip"
+                lease.pixels, encoded, spec.resize, spec.family == "blip", deadline
             )
             timings.seconds["decode"] = time.monotonic() - started
             result = await pool.infer(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
+from server.jpeg import MAX_SEGMENTS
 from server.parts import Parts
 
-MAX_SEGMENTS = 5000
-"""A photograph has about ten; the colour profile and the metadata of the largest take some hundred more."""
 MAX_PIXELS_PER_BYTE = 512
 """Huffman codes have a bit at least, and each block of 8 x 8 has one in the coarsest scan. Arithmetic coding has no
 such bound."""

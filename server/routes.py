@@ -85,12 +85,12 @@ class Routes:
         return JsonReply(served.describe(), HTTPStatus.OK if served.is_ready else HTTPStatus.ACCEPTED)
 
     async def readiness(self, request: Request) -> Response:
-        """200 if every required model has a replica that serves and the server is not stopping, else 503.
-
-        Where there are keys, who gives none learns nothing of the models.
-        """
+        """200 if every required model has a replica that serves, images can be decoded and the server is not stopping;
+        else 503. Where there are keys, who gives none learns nothing of the models."""
         is_stopping = self._registry.is_stopping or self._engine.is_leaving
         health = health_of(self._registry.models.values(), is_stopping=is_stopping)
+        if health["status"] == "ready" and not self._engine.decoder.is_ready:
+            health["status"] = "loading"
         status = HTTPStatus.OK if health["status"] == "ready" else HTTPStatus.SERVICE_UNAVAILABLE
         is_stranger = request.scope["state"].get("role") == NOBODY
         return JsonReply({"status": health["status"]} if is_stranger else health, status)

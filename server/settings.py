@@ -30,6 +30,7 @@ from pydantic_settings import (
 
 from models.spec import Precision, RuntimeName
 from server.access_settings import AccessSettings
+from server.decode_settings import DecodeSettings
 from server.image_url_settings import ImageUrlSettings
 from server.model_settings import AutoCount, Count, Device, ModelSettings
 from server.receipt_settings import ReceiptSettings
@@ -64,7 +65,7 @@ def _usual(name: str) -> AliasChoices:
     return AliasChoices(name, name.upper(), f"{ENV_PREFIX}{name.upper()}")
 
 
-class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, BaseSettings):
+class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, DecodeSettings, BaseSettings):
     """Every setting, its default and what it means. `describe` in settings_text.py prints it as a table."""
 
     model_config = SettingsConfigDict(
@@ -168,7 +169,8 @@ class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, BaseSettings):
     max_image_pixels: Count = Field(24_000_000, description="Largest image in pixels.")
     max_image_side: int = Field(16_384, ge=1, le=32_767, description="Longest side of an image in pixels.")
     decode_threads: AutoCount = Field(
-        "auto", description="Threads that decode images; `auto`: one per core, at most 8."
+        "auto",
+        description="Threads or processes (see `decode`) that decode images; `auto`: one per core, at most 8.",
     )
     jpeg_scaling: bool = Field(
         False,

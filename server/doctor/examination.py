@@ -10,6 +10,7 @@ from server.device_plan import DevicePlan
 from server.devices import NoSuchDeviceError
 from server.doctor.access import check_access
 from server.doctor.chosen import check_chosen
+from server.doctor.decoders import check_decoders
 from server.doctor.finding import Finding, Section, ok, problem
 from server.doctor.folders import check_folders
 from server.doctor.gpu import check_gpus
@@ -59,7 +60,10 @@ def examine(
     plan, missing_device = _plan(settings, len(driver.gpus))
     pools = _pools(settings, known, plan)
     quick = {
-        "Memory and limits": check_room(settings, pools),
+        "Memory and limits": [
+            *check_room(settings, pools),
+            check_decoders(settings.decode, probes.decoders.answer()),
+        ],
         "Folders": check_folders(settings, variables, sources),
         "Weights": weights or [ok("weights", "no model is named or loads at start")],
         "Port": check_port(settings),

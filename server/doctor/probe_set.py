@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from server.doctor.decoders import LIMIT
 from server.doctor.probe import Probe
 from server.settings import Settings
 
@@ -20,6 +21,7 @@ class ProbeSet:
     driver: Probe
     torch: Probe
     openvino: Probe
+    decoders: Probe
 
     @classmethod
     def start(cls, settings: Settings, variables: Mapping[str, str]) -> ProbeSet:
@@ -31,4 +33,5 @@ class ProbeSet:
             Probe("server.doctor.driver_probe", variables, DRIVER_LIMIT),
             Probe("models.probes.torch_probe", {**variables, **shown}, TORCH_LIMIT),
             Probe("models.probes.openvino_probe", variables, TORCH_LIMIT),
+            Probe("server.doctor.decoders_probe", variables, LIMIT),
         )

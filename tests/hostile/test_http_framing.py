@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -19,6 +20,17 @@ def all_replies(target: Target, content: bytes) -> list[RawReply]:
     with connected(target.address) as connection:
         connection.send(content)
         return connection.replies()
+
+
+def logged(target: Target, text: str) -> list[str]:
+    """The lines of the log with that text, once there is one: a reply may be here before its line."""
+    deadline = time.monotonic() + 10
+    while True:
+        lines = [line for line in target.server.log.read_text().splitlines() if text in line]
+        if lines:
+            return lines
+        assert time.monotonic() < deadline, f"no line with {text}"
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +62,7 @@ def test_a_refusal_says_the_id_that_the_client_gave(target: Target) -> None:
     content = GET + b"X-Request-Id: mine-1\r\nA: b\r\nBad : header\r\n\r\n"
     (reply,) = all_replies(target, content)
     assert reply.headers["x-request-id"] == "mine-1" and b'"mine-1"' in reply.body
-    log = target.server.log.read_text()
-    (line,) = [line for line in log.splitlines() if '"mine-1"' in line]
+    (line,) = logged(target, '"mine-1"')
     assert '"status":400' in line and '"error_code":"malformed_request"' in line
 
 
@@ -63,7 +74,7 @@ def test_a_bad_chunk_is_refused_once_with_one_line_in_the_log(target: Target) ->
         connection.send(b"zz\r\n")
         (reply,) = connection.replies()
     assert (reply.status, reply.code) == (400, "malformed_request")
-    (line,) = [line for line in target.server.log.read_text().splitlines() if '"chunk-1"' in line]
+    (line,) = logged(target, '"chunk-1"')
     assert '"status":400' in line and '"error_code":"malformed_request"' in line
 
 

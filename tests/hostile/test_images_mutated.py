@@ -11,7 +11,7 @@ from bench.mutate import send_all
 from tests.hostile.target import Target
 
 NUM_MUTANTS = 3000
-PATIENCE = 25.0
+PATIENCE = 15.0
 """Seconds after which no more are begun: a slow machine sees a share of them."""
 
 

@@ -165,6 +165,20 @@ def load_dies(config: Mapping[str, Any], device: str, progress: Report) -> Fake:
     os._exit(3)
 
 
+class Writes(Fake):
+    """Turns its slot into its negative."""
+
+    def _answer(self, row: Row, batch_size: int) -> bytes | Exception:
+        answer = super()._answer(row, batch_size)
+        row.pixels[:] = 255 - row.pixels
+        return answer
+
+
+def load_writes(config: Mapping[str, Any], device: str, progress: Report) -> Fake:
+    """Factory of `Writes`."""
+    return Writes(config, device)
+
+
 class Minds(Fake):
     """Gains nothing from more than two rows at once, and says with each answer whether it had the pool to itself."""
 

@@ -12,7 +12,7 @@ from pool.death import explain
     [
         (0, None, True, "stopped", False),
         (-9, "stopped", True, "stopped", False),
-        (0, None, False, "asked_to", False),
+        (0, None, False, "exit_0", True),
         (-9, "hang", False, "hang", True),
         (-9, "protocol_violation", False, "protocol_violation", True),
         (-9, "start_timeout", False, "start_timeout", False),

@@ -197,7 +197,7 @@ class _Talk:
 
     def _run(self) -> None:
         with self._theirs:
-            arguments = {"max_result_bytes": 1 << 20, "check_timeout": 5.0}
+            arguments = {"max_result_bytes": 1 << 20, "check_timeout": 5.0, "writes_slots": False}
             _Server(self._theirs, Overlapping(self._config, "cpu"), arguments).run()
 
     def batch(self, number: int) -> bytes:

@@ -523,10 +523,10 @@ async def test_others_are_served_while_a_slab_is_allocated(
 ) -> None:
     entered, allowed = threading.Event(), threading.Event()
 
-    def slow_slab(num_slots: int, slot_shape: list[int]) -> Slab:
+    def slow_slab(num_slots: int, slot_shape: list[int], kept_bytes: int | None) -> Slab:
         entered.set()
         assert allowed.wait(10)
-        return Slab(num_slots, slot_shape)
+        return Slab(num_slots, slot_shape, kept_bytes=kept_bytes)
 
     serving = await make_pool()
     monkeypatch.setattr("pool.pool.Slab", slow_slab)
@@ -544,10 +544,10 @@ async def test_a_stop_while_a_slab_is_allocated_leaves_nothing(
 ) -> None:
     entered, allowed, before = threading.Event(), threading.Event(), num_mapped_slabs()
 
-    def slow_slab(num_slots: int, slot_shape: list[int]) -> Slab:
+    def slow_slab(num_slots: int, slot_shape: list[int], kept_bytes: int | None) -> Slab:
         entered.set()
         assert allowed.wait(10)
-        return Slab(num_slots, slot_shape)
+        return Slab(num_slots, slot_shape, kept_bytes=kept_bytes)
 
     monkeypatch.setattr("pool.pool.Slab", slow_slab)
     pool = await make_pool(wait=False)

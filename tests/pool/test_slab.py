@@ -111,3 +111,43 @@ def test_memory_is_allocated_when_the_slab_is_made_and_cannot_be_cut() -> None:
         os.ftruncate(slab.descriptor, slab.size * 2)
     assert fcntl.fcntl(slab.descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     slab.close()
+
+
+def _allocated(slab: Slab) -> int:
+    return os.fstat(slab.descriptor).st_blocks * 512
+
+
+def test_a_slot_of_a_sparse_slab_keeps_its_first_bytes_and_gives_the_others_back() -> None:
+    slab = Slab(3, (50 * 2**20,), max_bytes=4 * 2**20, kept_bytes=2**20)
+    at_first = _allocated(slab)
+    assert at_first < 4 * 2**20 < slab.size
+    lease = slab.lease()
+    lease.reserve(10 * 2**20)
+    assert _allocated(slab) >= at_first + 9 * 2**20, "writing there cannot fail any more"
+    lease.pixels[: 20 * 2**20] = 1  # further than was said
+    lease.release()
+    assert _allocated(slab) == at_first
+    lease = slab.lease()
+    lease.reserve(2**20)
+    assert _allocated(slab) == at_first
+    assert not lease.pixels[2**20 : 20 * 2**20].any(), "nobody sees what another left there"
+    with pytest.raises(NotEnoughMemoryError):
+        lease.reserve(50 * 2**20 + 1)
+    lease.release()
+    slab.close()
+
+
+def test_a_model_that_writes_slots_writes_where_the_front_reads() -> None:
+    slab = Slab(2, SHAPE)
+    view = SlabView(os.dup(slab.descriptor), 2, SHAPE, writes_slots=True)
+    lease = slab.lease()
+    view.pixels(lease.slot, lease.nonce)[:] = 7
+    assert (lease.pixels == 7).all()
+    lease.take()
+    lease.give_back()
+    assert slab.num_free == 1, "it is the caller's again"
+    lease.release()
+    assert slab.num_free == 2
+    with pytest.raises(RuntimeError):
+        lease.give_back()
+    slab.close()

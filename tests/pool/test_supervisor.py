@@ -183,9 +183,9 @@ async def test_a_worker_is_not_blamed_for_a_front_that_was_late(make_pool: MakeP
 async def test_the_time_to_start_does_not_count_the_allocation_of_the_slab(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(num_slots: int, slot_shape: list[int]) -> Slab:
+    def slow(num_slots: int, slot_shape: list[int], kept_bytes: int | None) -> Slab:
         time.sleep(1.5)
-        return Slab(num_slots, slot_shape)
+        return Slab(num_slots, slot_shape, kept_bytes=kept_bytes)
 
     monkeypatch.setattr(pool_module, "Slab", slow)
     pool = await make_pool(limits=Limits(start_timeout=1.0))

@@ -15,6 +15,7 @@ import uvicorn
 from models.catalogue import CatalogueEntry
 from pool import Launcher, Limits, Placement, Pool
 from server.app import create_app
+from server.decoding import ImageDecoder
 from server.engine import Engine
 from server.fetch import Fetcher
 from server.gate import Gate
@@ -97,11 +98,12 @@ async def serving(
     num_replicas: int = 1,
     wait: bool = True,
     max_connections: int = 1000,
+    decoder: ImageDecoder | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A server in this loop; at its end nothing may be held and every process is gone."""
     launcher = Launcher(preload=["tests.server.fakes"])
-    chosen = Settings(cuda_visible_devices="", **{"drain_timeout": 5.0, **settings})
+    chosen = Settings(cuda_visible_devices="", **{"drain_timeout": 5.0, "decode": "thread", **settings})
 
     def make_pool(known: Known) -> Pool:
         name = known.entry.model_id
@@ -111,7 +113,11 @@ async def serving(
         return Pool(name, factory, config, [Placement()] * num_replicas, launcher, bounds)
 
     engine = Engine(
-        chosen, {name: known_model(name, config) for name, config in models.items()}, make_pool, fetcher
+        chosen,
+        {name: known_model(name, config) for name, config in models.items()},
+        make_pool,
+        fetcher,
+        decoder,
     )
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]

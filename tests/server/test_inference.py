@@ -19,6 +19,8 @@ import pytest
 import pytest_asyncio
 
 from pool import Pool
+from server.decode import ImageLimits
+from server.decoder_pool import DecoderPool
 from server.resize import letterbox
 from tests.server.conftest import MODELS, Running, error_of, serving, until
 from tests.server.images import Pixels, encode, noise, png, scene
@@ -335,3 +337,12 @@ async def test_a_body_in_many_small_chunks_is_one_body(running: Running) -> None
         "/inference?model_id=echo", content=pieces(), headers={"content-type": "image/png"}
     )
     assert answer.json()["crc"] == crc(scene())
+
+
+async def test_without_decoders_images_are_refused_and_the_server_is_not_ready() -> None:
+    broken = DecoderPool(
+        1, ImageLimits(), factory="tests.server.fakes:load"
+    )  # a model, which misses its name
+    async with serving(decoder=broken) as running:
+        assert error_of(await running.infer(IMAGE)) == "decoder_unavailable"
+        assert (await running.client.get("/healthz")).status_code == 503

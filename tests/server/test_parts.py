@@ -15,8 +15,10 @@ from bench.mutants import Mutants, corpus
 from server import bmp, gif, jpeg_parts, png, sniff, webp
 from server.decode import ImageLimits, decode
 from server.errors import RequestFailedError
+from server.jpeg import MAX_SEGMENTS
 from server.parts import MAX_PARTS
 from tests.hostile.pictures import (
+    CASES,
     exif,
     exif_entry,
     gif_frame,
@@ -83,25 +85,26 @@ def test_what_a_decoder_is_given_has_the_pixels_of_the_whole_file() -> None:
 
 
 BOMBS = {
-    "PNG chunks": png_with(png_chunk(b"teXt", b"") * 1_600_000),
-    "PNG profiles": png_with(png_chunk(b"iCCP", b"x" * 1000) * 15_000),
-    "GIF blocks": make_gif(8, 8, b"!\xfe" + b"\x01a" * 10_000_000 + b"\x00", gif_frame(8, 8)),
-    "GIF extensions": make_gif(8, 8, b"!\xfe\x00" * 6_000_000, gif_frame(8, 8)),
-    "GIF junk": make_gif(8, 8, b"\x00" * 19_000_000, gif_frame(8, 8)),
-    "WebP chunks": webp_extended(8, 8, webp_chunk(b"XXXX", b"") * 2_400_000),
-    "JPEG segments": with_segments(b"\xff\xe3\x00\x02" * 4_900_000),
-    "JPEG empty markers": with_segments(b"\xff\xd0" * 9_000_000),
-    "JPEG junk": with_segments(b"\xff\x00" * 9_000_000),
-    "JPEG tables": with_segments(segment(0xDB, (b"\x00" + b"\x01" * 64) * 1000) * 300),
-    "JPEG fill": jpeg()[:2] + b"\xff" * 19_000_000 + b"\x00",
+    "PNG chunks": lambda: png_with(png_chunk(b"teXt", b"") * 1_600_000),
+    "PNG profiles": lambda: png_with(png_chunk(b"iCCP", b"x" * 1000) * 15_000),
+    "GIF blocks": lambda: make_gif(8, 8, b"!\xfe" + b"\x01a" * 10_000_000 + b"\x00", gif_frame(8, 8)),
+    "GIF extensions": lambda: make_gif(8, 8, b"!\xfe\x00" * 6_000_000, gif_frame(8, 8)),
+    "GIF junk": lambda: make_gif(8, 8, b"\x00" * 19_000_000, gif_frame(8, 8)),
+    "WebP chunks": lambda: webp_extended(8, 8, webp_chunk(b"XXXX", b"") * 2_400_000),
+    "JPEG segments": lambda: with_segments(b"\xff\xe3\x00\x02" * 4_900_000),
+    "JPEG empty markers": lambda: with_segments(b"\xff\xd0" * 9_000_000),
+    "JPEG junk": lambda: with_segments(b"\xff\x00" * 9_000_000),
+    "JPEG tables": lambda: with_segments(segment(0xDB, (b"\x00" + b"\x01" * 64) * 1000) * 300),
+    "JPEG fill": lambda: jpeg()[:2] + b"\xff" * 19_000_000 + b"\x00",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_number_of_parts_keeps_a_reader_busy(name: str) -> None:
+    bomb = BOMBS[name]()
     started = time.thread_time()
     for reader in READERS:
-        reader(BOMBS[name])
+        reader(bomb)
     assert time.thread_time() - started < 1.0
 
 
@@ -120,7 +123,22 @@ def test_a_part_more_than_there_may_be_is_refused_and_not_cut_off() -> None:
         gif.read(make_gif(8, 8, b"!\xfe\x00" * (MAX_PARTS - 10), gif_frame(8, 8))) is None
     )  # a block's end is one too
     assert gif.read(make_gif(8, 8, b"!\xfe\x00" * (MAX_PARTS // 2 - 10), gif_frame(8, 8))) is not None
-    assert jpeg_parts.read(with_segments(b"\xff\xe3\x00\x02" * jpeg_parts.MAX_SEGMENTS)) is None
+    assert jpeg_parts.read(with_segments(b"\xff\xe3\x00\x02" * MAX_SEGMENTS)) is None
+    assert jpeg_parts.read(BOMBS["JPEG tables"]()) is None
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "24 megapixels in" in name])
+def test_a_size_that_the_bytes_cannot_have_is_refused_without_a_decoder(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode_anyway(*_: object) -> None:
+        raise AssertionError("it was tried")
+
+    monkeypatch.setattr("server.pillow.decode_with_pillow", decode_anyway)
+    monkeypatch.setattr("server.decode.decode_jpeg", decode_anyway)
+    with pytest.raises(RequestFailedError) as caught:
+        decode(CASES[name].make(), ImageLimits())
+    assert caught.value.code == "image_undecodable"
 
 
 def test_scans_of_a_large_picture_are_fewer() -> None:

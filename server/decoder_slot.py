@@ -1,0 +1,79 @@
+"""What lies where in a slot of the decoders' slab, and what the two sides say to each other about it.
+
+    ┌──────────────────────┬──────────────────────┬───────────
+    │ pixels, by the       │ encoded image, by    │ nothing
+    │ decoder              │ the front            │
+    └──────────────────────┴──────────────────────┴───────────
+    0                      prod(shape), in pages  + num_bytes
+
+Address space is for the largest of both; memory is there for the usual, see `Limits.kept_slot_bytes`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from models.spec import Resize
+
+MAX_OUTPUT_BYTES = 3 * 4096 * 4096
+"""Of the largest input that a model may have."""
+KEPT_BYTES = 2 * 2**20
+"""A picture of 640 x 640 and a photograph of 800 KB."""
+
+
+def slot_size(max_bytes: int) -> int:
+    """Bytes of a slot for encoded images of at most `max_bytes`."""
+    return MAX_OUTPUT_BYTES + max_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An image to be decoded: its slot's shape (height, width, 3) and how it gets there; bytes of the encoded one."""
+
+    shape: tuple[int, int, int]
+    resize: Resize
+    num_bytes: int
+
+    @property
+    def output_size(self) -> int:
+        """Bytes of the pixels."""
+        return math.prod(self.shape)
+
+    @property
+    def start(self) -> int:
+        """Where the encoded image begins."""
+        return -(-self.output_size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+    @property
+    def end(self) -> int:
+        """Where it ends: bytes of the slot that are used."""
+        return self.start + self.num_bytes
+
+    def to_params(self) -> dict[str, Any]:
+        """For the message."""
+        return {"shape": list(self.shape), "resize": self.resize, "num_bytes": self.num_bytes}
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """What `to_params` made."""
+        height, width, channels = params["shape"]
+        return cls((height, width, channels), params["resize"], params["num_bytes"])
+
+
+def encode_size(width: int, height: int) -> bytes:
+    """A decoder's answer."""
+    return json.dumps([width, height]).encode()
+
+
+def decode_size(payload: bytes) -> tuple[int, int]:
+    """Width and height. Raises ValueError for anything else: whoever wrote it has read a stranger's bytes."""
+    answer = json.loads(payload)
+    if not isinstance(answer, list) or [type(side) for side in answer] != [int, int]:
+        raise ValueError("a decoder's answer is a width and a height")
+    width, height = answer
+    return width, height

@@ -21,7 +21,7 @@ def read(encoded: bytes) -> Parts | None:
     Of an animation this leaves what viewers of still pictures show. Lengths that lead outside the file are the
     decoder's to refuse.
     """
-    if encoded[8:16] != b"\x00\x00\x00\rIHDR" or not _is_sound(encoded[8:33]):
+    if len(encoded) < 33 or encoded[8:16] != b"\x00\x00\x00\rIHDR" or not _is_sound(encoded[8:33]):
         return None
     width, height, depth, colour = struct.unpack_from(">IIBB", encoded, 16)
     kept: dict[bytes, bytes] = {}  # the first of each kind

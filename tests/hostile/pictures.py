@@ -176,6 +176,7 @@ _add_all((UNDECODABLE,), {
     "I10 PNG no pixels": lambda: png_with()[:33] + png_chunk(b"IEND", b""),
     "I11 PNG 24 megapixels in 100 bytes": lambda: png(6000, 4000, 8, 2, ROWS),
     "I13 PNG depth 3": lambda: png(8, 8, 3, 0, ROWS), "I13 PNG colour 5": lambda: png(8, 8, 8, 5, ROWS),
+    "PNG a short header with a right checksum": lambda: png_with()[:20] + struct.pack(">I", zlib.crc32(png_with()[12:20])),
     "PNG a million chunks": lambda: png_with(png_chunk(b"tEXt", b"") * MEGABYTE),
     "I15 GIF without frame": lambda: gif(8, 8), "GIF 2 million blocks": lambda: gif(8, 8, b"!\xfe" + b"\x01a" * (2 * MEGABYTE) + b"\x00", gif_frame(8, 8)),
     "GIF 24 megapixels in a frame of 1 KB": lambda: gif(6000, 4000, gif_frame(8, 8).replace(b"\x08\x00\x08\x00", struct.pack("<HH", 6000, 4000))),

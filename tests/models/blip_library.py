@@ -17,7 +17,7 @@ from tests.models.networks import Image, PlainRow, photo, resized
 
 def config(folder: Path, **more: Any) -> dict[str, Any]:
     entry = operator_entry("tiny", folder, family="blip")
-    return {**entry.to_config(), "max_batch_size": 4, "num_threads": 2, **more}
+    return {**entry.to_config(), "max_batch_size": 4, "num_threads": 1, **more}
 
 
 RUNTIMES = ["torch", "openvino"]

@@ -22,7 +22,7 @@ MAX_BATCH_SIZE = 4
 
 def loaded(path: Path, **more: Any) -> YoloModel:
     """Our model on the same weights."""
-    limits = {"max_batch_size": MAX_BATCH_SIZE, "num_threads": 2}
+    limits = {"max_batch_size": MAX_BATCH_SIZE, "num_threads": 1}
     return load({**operator_entry("random", path).to_config(), **limits, **more}, "cpu", no_progress)
 
 

@@ -42,17 +42,20 @@ def test_a_checkpoint_is_read_fused_and_in_eval_mode(weights: Path) -> None:
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in checkpoint.network.modules())
 
 
-def test_weights_stored_in_half_precision_are_read_as_float32(tmp_path: Path) -> None:
+def test_weights_stored_in_half_precision_are_read_as_float32(weights: Path, tmp_path: Path) -> None:
     import torch
 
-    full = torch.load(save_yolo(tmp_path / "full.pt"), weights_only=False)
+    full = torch.load(weights, weights_only=False)
     torch.save({**full, "model": full["model"].half()}, tmp_path / "half.pt")
     network = read_checkpoint(tmp_path / "half.pt", None).network
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
-def test_without_a_stored_size_it_is_640(tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(save_yolo(tmp_path / "plain.pt", train_args={}), None)
+def test_without_a_stored_size_it_is_640(weights: Path, tmp_path: Path) -> None:
+    import torch
+
+    torch.save({**torch.load(weights, weights_only=False), "train_args": {}}, tmp_path / "plain.pt")
+    checkpoint = read_checkpoint(tmp_path / "plain.pt", None)
     assert (checkpoint.traits.height, checkpoint.traits.width) == (640, 640)
 
 
@@ -134,10 +137,10 @@ def test_a_network_of_another_kind_is_invalid(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "state.pt", None)
 
 
-def test_labels_that_do_not_fit_the_network_are_invalid(tmp_path: Path) -> None:
+def test_labels_that_do_not_fit_the_network_are_invalid(weights: Path, tmp_path: Path) -> None:
     import torch
 
-    stored = torch.load(save_yolo(tmp_path / "random.pt"), weights_only=False)
+    stored = torch.load(weights, weights_only=False)
     for names, named in (({0: "only"}, "1 labels for 80"), ({1: "gap", 3: "gap"}, "0"), (None, "names.pt")):
         stored["model"].names = names
         torch.save(stored, tmp_path / "names.pt")

@@ -93,7 +93,7 @@ def test_a_classifier_with_preparations_of_its_own_is_not_served(tmp_path: Path)
         stored["model"].transforms = transforms
         torch.save(stored, tmp_path / "stored.pt")
         if name in ("fine", "other size"):
-            loaded(tmp_path / "stored.pt")
+            loaded(tmp_path / "stored.pt", max_batch_size=1)
         else:
             with pytest.raises(UnsupportedModelError, match="prepared by"):
-                loaded(tmp_path / "stored.pt")
+                loaded(tmp_path / "stored.pt", max_batch_size=1)

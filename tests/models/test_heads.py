@@ -27,7 +27,7 @@ def test_each_family_answers_like_the_library(tmp_path: Path, architecture: str)
     image = shapes()["portrait"]
     expected = Library(weights, end2end)(image, conf=confidence)
     assert len(expected) >= 5
-    model = loaded(weights, end2end=end2end)
+    model = loaded(weights, end2end=end2end, max_batch_size=1)
     assert_same(predictions(model.infer([row(image, confidence=confidence)]))[0], expected)
 
 
@@ -43,7 +43,9 @@ def test_of_two_heads_the_one_that_is_asked_for_is_used_or_else_the_librarys(
     assert read_checkpoint(two_headed, None, end2end).traits.end2end == bool(end2end)
     image = shapes()["portrait"]
     library = Library(two_headed, end2end)  # None: what predict does where nobody says `nms`
-    found = predictions(loaded(two_headed, end2end=end2end).infer([row(image, confidence=0.1, iou=0.1)]))[0]
+    found = predictions(
+        loaded(two_headed, end2end=end2end, max_batch_size=1).infer([row(image, confidence=0.1, iou=0.1)])
+    )[0]
     assert len(found) >= 5
     assert_same(found, library(image, conf=0.1, iou=0.1))
     # An end-to-end head does not care about overlaps.
@@ -65,7 +67,9 @@ def test_weights_without_one_of_the_heads_are_not_served_as_if_they_had_it(
             loaded(tmp_path / "one.pt", end2end=end2end)
     else:
         image = shapes()["portrait"]
-        found = predictions(loaded(tmp_path / "one.pt", end2end=end2end).infer([row(image, confidence=0.1)]))
+        found = predictions(
+            loaded(tmp_path / "one.pt", end2end=end2end, max_batch_size=1).infer([row(image, confidence=0.1)])
+        )
         assert_same(found[0], Library(tmp_path / "one.pt")(image, conf=0.1))
 
 

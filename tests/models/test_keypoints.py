@@ -71,6 +71,8 @@ def test_keypoints_without_confidence_have_none(tmp_path: Path) -> None:
     network = PoseModel("yolo11n-pose.yaml", nc=2, data_kpt_shape=(4, 2), verbose=False)
     torch.save({"model": network, "train_args": {"imgsz": 64}}, tmp_path / "flat.pt")
     found = predictions(
-        loaded(tmp_path / "flat.pt").infer([row(shapes()["20x31"], 64, 64, confidence=0.0, max_detections=3)])
+        loaded(tmp_path / "flat.pt", max_batch_size=1).infer(
+            [row(shapes()["20x31"], 64, 64, confidence=0.0, max_detections=3)]
+        )
     )[0]
     assert [[set(point) for point in each["keypoints"]] for each in found] == [[{"x", "y"}] * 4] * 3

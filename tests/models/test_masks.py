@@ -27,6 +27,7 @@ from tests.models.test_runs import Mask, read_text
 
 CONFIDENCES = {"yolo11n-seg.yaml": 0.7, "yolo26n-seg.yaml": 0.3}
 IOU_OF_SAME = 0.99
+MOST = 40  # a random network finds hundreds, and each of them takes its time
 
 
 @pytest.fixture(scope="module", params=CONFIDENCES)
@@ -66,16 +67,17 @@ def test_masks_are_the_librarys_alone_and_in_company(architecture: str, weights:
     end2end, confidence = "yolo26" in architecture, CONFIDENCES[architecture]
     model, library = loaded(weights, end2end=end2end), Library(weights, end2end)
     for name, image in shapes().items():
-        outlines = library.results(image, conf=confidence)
+        outlines = library.results(image, conf=confidence, max_det=MOST)
         expected = boxes(outlines.boxes)
         assert len(expected) >= 5 or name == "20x31"  # or the comparison says nothing
         for each, polygon in zip(expected, outlines.masks.xy if expected else (), strict=True):
             each["polygon"] = polygon
-        rows = [row(image, confidence=confidence), row(image, confidence=confidence, masks="rle")]
+        limits = {"confidence": confidence, "max_detections": MOST}
+        rows = [row(image, **limits), row(image, **limits, masks="rle")]
         as_polygons, as_runs = predictions(model.infer(rows))
         assert_same(as_polygons, expected, besides=same_outline)
 
-        native = library.results(image, conf=confidence, retina_masks=True)
+        native = library.results(image, conf=confidence, max_det=MOST, retina_masks=True)
         expected = boxes(native.boxes)
         for each, mask in zip(expected, native.masks.data.numpy() if expected else (), strict=True):
             each["bits"] = mask
@@ -91,7 +93,7 @@ def test_masks_are_the_librarys_alone_and_in_company(architecture: str, weights:
 
     kinds = ("polygon", "rle", "polygon", "rle")
     pairs = zip(shapes().values(), kinds, strict=True)
-    rows = [row(image, confidence=confidence, masks=kind) for image, kind in pairs]
+    rows = [row(image, confidence=confidence, max_detections=MOST, masks=kind) for image, kind in pairs]
     assert_neighbours_do_not_matter(model, rows, assert_alike)
     spec = Spec.from_json(model.spec)
     assert (spec.task, spec.resize) == ("segment", "letterbox")

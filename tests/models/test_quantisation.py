@@ -15,6 +15,7 @@ import pytest
 from models.answers import Pixels, no_progress
 from models.errors import RuntimeUnavailableError
 from models.quantisation import Quantisation
+from models.runtimes import choice
 from models.runtimes.network import Source
 from models.runtimes.pictures import sample_pictures
 from models.yolo import load
@@ -26,11 +27,16 @@ needs_nncf = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_yolo(tmp_path_factory.mktemp("quantisation") / "random.pt", "yolov8n.yaml", SIDE)
+
+
 @pytest.fixture
-def config(tmp_path: Path) -> dict[str, Any]:
-    path = save_yolo(tmp_path / "random.pt", "yolov8n.yaml", SIDE)
+def config(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(choice, "MEASURE_SECONDS", 0.02)  # how fast it is, nobody asks here
     return {
-        "model_id": "random", "source": "file", "weights": str(path), "imgsz": SIDE, "max_batch_size": 2,
+        "model_id": "random", "source": "file", "weights": str(weights), "imgsz": SIDE, "max_batch_size": 2,
         "runtime": "auto", "precision": "int8", "converted_dir": str(tmp_path / "converted"),
     }  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 
 from models.spec import Spec
 from server.resize import stretch
-from tests.models.networks import SIZE, Image, PlainRow, save_yolo, shapes
+from tests.models.networks import Image, PlainRow, save_yolo, shapes
 from tests.models.parity import (
     Library,
     assert_neighbours_do_not_matter,
@@ -19,11 +19,12 @@ from tests.models.parity import (
 )
 
 CONFIDENCE = 0.5
+SIZE = 160  # its attention takes long
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_yolo(tmp_path_factory.mktemp("queries") / "random.pt", "yolov8n-rtdetr.yaml")
+    return save_yolo(tmp_path_factory.mktemp("queries") / "random.pt", "yolov8n-rtdetr.yaml", SIZE)
 
 
 def stretched(image: Image, **params: Any) -> PlainRow:
@@ -37,12 +38,12 @@ def stretched(image: Image, **params: Any) -> PlainRow:
 def test_boxes_are_the_librarys_alone_and_in_company(weights: Path) -> None:
     model, library = loaded(weights), Library(weights)
     for image in shapes().values():
-        expected = clipped(library.results(image, conf=CONFIDENCE))
+        expected = clipped(library.results(image, SIZE, conf=CONFIDENCE))
         assert len(expected) >= 5  # or the comparison says nothing
         assert_same(predictions(model.infer([stretched(image)]))[0], expected)
         classes = sorted({each["class_id"] for each in expected})[:2]
         some = predictions(model.infer([stretched(image, classes=classes, max_detections=3)]))[0]
-        assert_same(some, clipped(library.results(image, conf=CONFIDENCE, classes=classes, max_det=3)))
+        assert_same(some, clipped(library.results(image, SIZE, conf=CONFIDENCE, classes=classes, max_det=3)))
 
     def assert_alike(together: Any, alone: Any, one: PlainRow) -> None:
         pixels = 5e-5 * max(one.params["width"], one.params["height"])

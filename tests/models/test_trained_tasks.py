@@ -168,7 +168,7 @@ def test_what_is_found_is_what_was_drawn(task: str, model: YoloModel, scenes: li
 
 
 def test_run_lengths_and_outlines_show_the_same_thing() -> None:
-    model = loaded(WEIGHTS / "segment.pt")
+    model = loaded(WEIGHTS / "segment.pt", max_batch_size=2)
     scene = draw_scene(TEST_SEEDS, scene_settings("segment"))
     as_polygons, as_runs = predictions(
         model.infer([row(model, scene.image), row(model, scene.image, masks="rle")])

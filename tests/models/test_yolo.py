@@ -17,7 +17,7 @@ from models.yolo import YoloModel, load
 from tests.models.networks import NUM_CLASSES, SIZE, Image, PlainRow, photo, resized, row, save_yolo
 from tests.models.parity import Library, assert_same, predictions
 
-NUM_THREADS = 2
+NUM_THREADS = 1
 MAX_BATCH_SIZE = 4
 
 
@@ -139,7 +139,9 @@ def test_an_end_to_end_head_filters_classes_and_counts_like_the_library(
 def test_an_end_to_end_head_gives_as_many_boxes_as_the_config_allows(
     end2end_weights: Path, end2end_library: Library
 ) -> None:
-    model = load(config(end2end_weights, end2end=True, max_detections=500), "cpu", no_progress)
+    model = load(
+        config(end2end_weights, end2end=True, max_detections=500, max_batch_size=1), "cpu", no_progress
+    )
     image = photo("bus.jpg")
     found = predictions(model.infer([row(image, confidence=0.0, max_detections=500)]))[0]
     assert len(found) == 500
@@ -210,17 +212,21 @@ def test_loading_reports_its_stages_and_sets_the_threads(weights: Path) -> None:
     import torch
 
     stages: list[str] = []
-    load(config(weights, num_threads=1), "cpu", lambda step: stages.append(step["stage"]))
+    load(
+        config(weights, num_threads=NUM_THREADS + 1, max_batch_size=1),
+        "cpu",
+        lambda step: stages.append(step["stage"]),
+    )
     assert stages == ["load", "warm_up"]
-    assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == NUM_THREADS + 1
     torch.set_num_threads(NUM_THREADS)
 
 
 @pytest.mark.parametrize(
     ("network", "architecture", "named"),
     [
-        ("WorldModel", "yolov8s-world.yaml", "WorldDetect"),
-        ("YOLOESegModel", "yoloe-11s-seg.yaml", "YOLOESegment"),
+        ("WorldModel", "yolov8n-world.yaml", "WorldDetect"),
+        ("YOLOESegModel", "yoloe-11n-seg.yaml", "YOLOESegment"),
         ("SemanticSegmentationModel", "yolo26n-sem.yaml", "SemanticSegment"),
     ],
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import httpx
+import pytest
 import uvicorn
 
 from models.catalogue import CatalogueEntry
@@ -90,6 +91,61 @@ def known_model(model_id: str, config: Mapping[str, Any]) -> Known:
     return Known(entry, starts, starts, "auto", None if config.get("task_unknown") else task)
 
 
+class SharedLauncher(Launcher):
+    """One forkserver for all tests of the front, in whichever loop runs: starting one takes longer than most tests."""
+
+    is_used = False
+
+    def resume(self) -> None:
+        """Listen to the forkserver in this loop."""
+        self.is_used = True
+        if self._control is not None:
+            asyncio.get_running_loop().add_reader(self._control.fileno(), self._on_readable)
+
+    async def rest(self) -> None:
+        """Every worker must be gone; then this loop has no more to do with it."""
+        try:
+            await until(lambda: not self._alive and not self._waiting)
+            if self._control is not None:
+                asyncio.get_running_loop().remove_reader(self._control.fileno())
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self.is_used = False
+
+
+SHARED = SharedLauncher(preload=["tests.server.fakes"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forkserver_ends() -> Iterator[None]:
+    """With the last test."""
+
+    async def end() -> None:
+        SHARED.close()
+
+    yield
+    asyncio.run(end())
+
+
+@contextlib.asynccontextmanager
+async def launching() -> AsyncIterator[Launcher]:
+    """The shared launcher; one of its own for a server beside another. No worker is left at its end."""
+    if SHARED.is_used:
+        launcher = Launcher(preload=["tests.server.fakes"])
+        try:
+            yield launcher
+        finally:
+            launcher.close()
+        return
+    SHARED.resume()
+    try:
+        yield SHARED
+    finally:
+        await SHARED.rest()
+
+
 @contextlib.asynccontextmanager
 async def serving(
     models: Mapping[str, Mapping[str, Any]] = MODELS,
@@ -102,7 +158,27 @@ async def serving(
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A server in this loop; at its end nothing may be held and every process is gone."""
-    launcher = Launcher(preload=["tests.server.fakes"])
+    async with (
+        launching() as launcher,
+        _serving(
+            launcher, models, limits, fetcher, num_replicas, wait, max_connections, decoder, settings
+        ) as one,
+    ):
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    launcher: Launcher,
+    models: Mapping[str, Mapping[str, Any]],
+    limits: Limits | None,
+    fetcher: Fetcher | None,
+    num_replicas: int,
+    wait: bool,
+    max_connections: int,
+    decoder: ImageDecoder | None,
+    settings: Mapping[str, Any],
+) -> AsyncIterator[Running]:
     chosen = Settings(cuda_visible_devices="", **{"drain_timeout": 5.0, "decode": "thread", **settings})
 
     def make_pool(known: Known) -> Pool:
@@ -130,7 +206,7 @@ async def serving(
     try:
         await until(lambda: server.started or task.done())
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30.0
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, timeout=90.0
         ) as client:
             running = Running(engine, client, port, server, task)
             if wait:
@@ -148,5 +224,4 @@ async def serving(
         server.should_exit = True
         await asyncio.wait_for(task, 30)
         listener.close()
-        launcher.close()
         assert all(served.pool is None for served in engine.registry.models.values())

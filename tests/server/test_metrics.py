@@ -162,6 +162,9 @@ async def test_the_page_is_what_the_readme_says_and_what_prometheus_reads() -> N
         running.engine.metrics.count_fetch("ok")
         running.engine.metrics.count_vision("echo", b'{"vision_cached":true}')
         running.engine.metrics.count_sharing("echo", "shared", has_cache=True)
+        running.engine.metrics.count_closed("idle")
+        lag = "engine_event_loop_lag_seconds_count"
+        await until(lambda: (running.engine.metrics.registry.get_sample_value(lag) or 0) > 0)
         page = (await running.client.get("/metrics")).text
         assert running.engine.metrics.num_in_flight == 0
     families = {family.name: family for family in text_string_to_metric_families(page)}

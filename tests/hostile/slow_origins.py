@@ -40,6 +40,7 @@ async def measure(url: str, internet: Internet, num_pairs: int) -> dict[str, Any
                 asyncio.create_task(_keep_asking(url, number % NUM_HOSTS)) for number in range(NUM_STUCK)
             ]
             while len(internet.hits) - seen < 64:  # all downloads that there may be
+                assert not any(task.done() for task in stuck), "they are answered 422 and ask again"
                 await asyncio.sleep(0.01)
             disturbed = await _p99(client)
             assert not any(task.done() for task in stuck), "they went on all the while"

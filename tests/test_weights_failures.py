@@ -151,6 +151,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 environment={
                     "ULTRALYTICS_CACHE_DIR": str(folder / "cache"),
                     "HUGGINGFACE_HUB_CACHE": str(folder / "hub"),
+                    "ENGINE_DECODE": "thread",  # the memory of decoders is a file that is larger than is allowed here
                 },
                 wrapper=[sys.executable, "-c", SMALL_FILES, str(MAX_FILE_BYTES)],
             )

@@ -136,9 +136,11 @@ def test_what_may_be_secret_is_not_shown_however_deep_it_lies(place: Path, toml:
 
 def test_every_setting_has_words_for_what_it_may_be(place: Path) -> None:
     """None of pydantic's own wording is left: a table is a wrong value for all but `models`."""
-    for name in Settings.model_fields:
-        if name in ("config", "models"):
-            continue
-        (place / "engine.toml").write_text(f"[{name}]\nwrong = 1\n")
-        line = lines_of()[0]
+    names = [name for name in Settings.model_fields if name not in ("config", "models")]
+    (place / "engine.toml").write_text("".join(f"[{name}]\nwrong = 1\n" for name in names))
+
+    lines = lines_of()
+
+    assert len(lines) == len(names)
+    for name, line in zip(names, lines, strict=True):
         assert line.startswith(f"{name} = {{'wrong': 1}} (engine.toml): must be "), line

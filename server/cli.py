@@ -10,7 +10,6 @@ from datetime import date
 from pathlib import Path
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_PIPE = 141
 """128 + SIGPIPE, what a shell shows for a program whose reader has gone."""
 
@@ -31,8 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
-    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
-    from server.settings_load import SettingsError, load_settings
+    options, unknown = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    if unknown and options.command not in ("serve", "doctor"):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    from server.settings_load import EXIT_CONFIG, SettingsError, load_settings, unknown_flags
 
     if options.command == "key":
         from server.key_command import make_key
@@ -40,16 +41,18 @@ def _run(arguments: Sequence[str] | None) -> int:
         return make_key(options.name, is_admin=options.admin, expires=options.expires)
     own = ("command", "names", "as_json", "name", "images", "max_images")
     given = {name: value for name, value in vars(options).items() if name not in own and value is not None}
-    if options.command == "doctor":
+    if options.command == "doctor" and not unknown:
         from server.doctor.command import doctor
 
         return doctor(given, as_json=options.as_json)
     try:
+        if unknown:
+            raise SettingsError(unknown_flags(unknown))
         settings = load_settings(given)
     except SettingsError as error:
         for line in error.lines:
             print(f"inference-engine: {line}", file=sys.stderr)
-        return EXIT_USAGE
+        return EXIT_CONFIG
     match options.command:
         case "serve":
             from server.serving import serve
@@ -71,6 +74,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from server.settings import Settings
+    from server.settings_groups import GROUPS
     from server.settings_table import flag
 
     parser = argparse.ArgumentParser(
@@ -82,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="look for what is wrong; with the options of serve", allow_abbrev=False
     )
     doctor.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document")
-    for name, field in Settings.model_fields.items():
+    for command in (serve, doctor):
+        command.usage = f"{command.prog} [--help] [--SETTING VALUE ...]"
+    for name in (name for names in GROUPS.values() for name in names):
+        field = Settings.model_fields[name]
         is_switch = field.annotation is bool
         text = (field.description or "").replace("%", "%%").replace("`", "")
         for command in (serve, doctor):

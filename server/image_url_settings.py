@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
@@ -15,7 +15,7 @@ def _parts(value: object) -> list[object]:
     """Of ``a, b`` from the environment or the command line; TOML brings a list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, Iterable):
+    if isinstance(value, Iterable) and not isinstance(value, Mapping):
         return list(value)
     raise ValueError("must be a list, or text with commas")
 
@@ -27,7 +27,8 @@ def _read_each(read: Callable[[str], object]) -> Callable[[object], object]:
 def _read_domains(value: object) -> object:
     if value in ("public", "off"):
         return value
-    domains = tuple(read_domain(str(part)) for part in _parts(value))
+    is_list = isinstance(value, str | list | tuple)
+    domains = tuple(read_domain(str(part)) for part in _parts(value)) if is_list else ()
     if not domains or {"public", "off"} & set(domains):
         raise ValueError(
             "must be public, off, or a list of domains such as images.example.com, *.example.org"

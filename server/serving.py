@@ -24,13 +24,11 @@ from server.listener import listen
 from server.log import configure_log
 from server.operators import is_loopback
 from server.settings import Settings
-from server.settings_load import SettingsError
+from server.settings_load import EXIT_CONFIG, SettingsError
 
 KEEP_ALIVE_TIMEOUT = 75
 """Whole seconds, longer than the minute for which proxies usually keep idle connections: who closes second never
 sends a request into a connection that is gone."""
-EXIT_CONFIG = 78
-"""EX_CONFIG of sysexits.h: starting again as it is cannot help."""
 EXIT_UNAVAILABLE = 75
 """EX_TEMPFAIL of sysexits.h: starting again, perhaps elsewhere, may help."""
 log = logging.getLogger(__name__)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from server.addresses import without_secrets
+from server.model_settings import ModelSettings
 from server.settings import DEFAULT_CONFIG, ENV_PREFIX, Settings
+from server.settings_allowed import allowed
 
+EXIT_CONFIG = 78
+"""EX_CONFIG of sysexits.h: starting again as it is cannot help."""
 SECRET_ENDINGS = ("key", "keys", "token", "tokens", "password", "secret")
 """Of names whose values are never shown, the known and the mistaken ones."""
 
@@ -71,24 +77,61 @@ def _unknown_variables() -> list[str]:
     ]
 
 
+def unknown_flags(texts: Sequence[str]) -> list[str]:
+    """A line for each argument of the command line that is no setting's flag and no value of one."""
+    known = {"--" + name.replace("_", "-") for name in Settings.model_fields}
+    names = [text.partition("=")[0] for text in texts]
+    flags = [name for name in names if name.startswith("-")]
+    return [f"command line {name}: unknown setting{_suggest(name, known)}" for name in flags or names[:1]]
+
+
 def _explain(error: ValidationError, given: Mapping[str, Any]) -> list[str]:
-    """One line per wrong value: its name, where it came from, what it was, what is allowed."""
-    reasons: dict[str, list[str]] = {}
+    """One line per wrong value: its name, what it was, where it came from, what is allowed."""
+    lines: dict[str, str] = {}
     for problem in error.errors(include_url=False):
-        path = _path(problem["loc"])
+        path, value = _path(problem["loc"]), problem["input"]
         message = problem["msg"].removeprefix("Value error, ")
+        if not path:
+            lines[message] = f"{_named(message, value, given)}: {message}"
+            continue
         if problem["type"] == "extra_forbidden":
-            known = _known_names(path)
-            message = f"unknown setting{_suggest(path.rpartition('.')[2], known)}"
-        where = (
-            f"{path} = {_shown(path, problem['input'])} ({source_of(path, given)})" if path else "settings"
-        )
-        reasons.setdefault(where, []).append(message)
-    return [f"{where}: {' or '.join(messages)}" for where, messages in reasons.items()]
+            message = f"unknown setting{_suggest(path.rpartition('.')[2], _known_fields(path))}"
+        elif problem["type"] != "value_error":
+            message = f"must be {_allowed(path)}"
+        lines.setdefault(path, f"{path} = {_shown(path, value)} ({source_of(path, given)}): {message}")
+    return list(lines.values())
+
+
+def _named(message: str, values: object, given: Mapping[str, Any]) -> str:
+    """The settings that a rule about several speaks of, as far as somebody set them."""
+    chosen = values if isinstance(values, Mapping) else {}
+    return ", ".join(
+        f"{name} = {_shown(name, value)} ({source_of(name, given)})"
+        for name, value in chosen.items()
+        if re.search(rf"\b{re.escape(name)}\b", message)
+    )
 
 
 def _shown(name: str, value: object) -> str:
-    return "***" if name.lower().endswith(SECRET_ENDINGS) else f"{value!r:.200}"
+    return "***" if _is_secret(name) else f"{_masked(name, value)!r:.200}"
+
+
+def _masked(name: str, value: object) -> object:
+    """`value` without what may be secret in it, however deep."""
+    if _is_secret(name):
+        return "***"
+    match value:
+        case dict():
+            return {key: _masked(str(key), inner) for key, inner in value.items()}
+        case list():
+            return [_masked("", inner) for inner in value]
+        case str():
+            return without_secrets(value)
+    return value
+
+
+def _is_secret(name: str) -> bool:
+    return name.lower().endswith(SECRET_ENDINGS)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -98,17 +141,20 @@ def _path(location: tuple[int | str, ...]) -> str:
     return str(location[0]).lower() if location else ""
 
 
-def _known_names(path: str) -> set[str]:
-    if not path.startswith("models."):
-        return set(Settings.model_fields)
-    from server.model_settings import ModelSettings
-
-    return set(ModelSettings.model_fields)
+def _known_fields(path: str) -> Mapping[str, FieldInfo]:
+    return ModelSettings.model_fields if path.count(".") == 2 else Settings.model_fields
 
 
-def _suggest(name: str, known: set[str]) -> str:
+def _allowed(path: str) -> str:
+    """What the setting at a path may be; a whole model is a table."""
+    if path.count(".") == 1:
+        return f"a table of {', '.join(ModelSettings.model_fields)}"
+    return allowed(_known_fields(path)[path.rpartition(".")[2]])
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+    return f"; did you mean {close[0]}?" if close else "; engine.example.toml shows all there are"
 
 
 def source_of(path: str, given: Mapping[str, Any]) -> str:

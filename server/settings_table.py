@@ -8,19 +8,25 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from server.settings import Settings
+from server.settings_groups import GROUPS
 from server.settings_load import variable_names
 
 _MEBIBYTE = 2**20
 
 
+HEAD = "| in engine.toml | command line | environment | default | meaning |\n|---|---|---|---|---|\n"
+
+
 def settings_table() -> str:
-    """The settings as a Markdown table, one row each, in the order of their declaration."""
-    rows = ["| in engine.toml | command line | environment | default | meaning |", "|---|---|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        toml = "" if name == "config" else f"`{name}`"
-        variable = f"`{variable_names(name, field)[0]}`"
-        rows.append(f"| {toml} | `{flag(name)}` | {variable} | {_default(field)} | {field.description} |")
-    return "\n".join(rows) + "\n"
+    """The settings as Markdown, a table with a heading for each group."""
+    return "\n".join(f"**{title}**\n\n{HEAD}{''.join(map(_row, names))}" for title, names in GROUPS.items())
+
+
+def _row(name: str) -> str:
+    field = Settings.model_fields[name]
+    toml = "" if name == "config" else f"`{name}`"
+    variable = f"`{variable_names(name, field)[0]}`"
+    return f"| {toml} | `{flag(name)}` | {variable} | {_default(field)} | {field.description} |\n"
 
 
 def flag(name: str) -> str:

@@ -18,7 +18,12 @@ from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from server.device_plan import DevicePlan
+from server.keys import parse_keys
+from server.model_settings import ModelSettings
 from server.settings import Settings
+from server.settings_groups import GROUPS
+from server.settings_load import variable_names
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("server", "pool", "models")
@@ -31,6 +36,7 @@ HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "opentelemetry": "opentelemetry-sdk",
     "pydantic_core": "pydantic",
     "pynvml": "nvidia-ml-py",
     "ultralytics": "ultralytics-opencv-headless",
@@ -141,7 +147,10 @@ def test_what_the_code_imports_is_declared_and_what_is_declared_is_imported(
     imported = {canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in foreign}
     declared = {canonicalize_name(Requirement(text).name) for text in pyproject["project"]["dependencies"]}
 
-    assert imported - declared == set()
+    extras = [text for texts in pyproject["project"]["optional-dependencies"].values() for text in texts]
+    optional = {canonicalize_name(Requirement(text).name) for text in extras}
+
+    assert imported - declared - optional == set()
     assert declared - imported - USED_BY_OTHERS == set()
 
 
@@ -277,21 +286,65 @@ def test_what_continuous_integration_runs_is_what_developers_run() -> None:
     assert script.read_text().splitlines()[-1] == "exec make test"
 
 
+def uncommented(name: str) -> str:
+    """An example with everything in it switched on."""
+    text = (ROOT / name).read_text()
+    assert tomllib.loads(text) == {}
+    return re.sub(r"^# (?=\w+ = |\[)", "", text, flags=re.MULTILINE)
+
+
+def test_the_example_settings_show_every_setting_in_the_order_of_the_tables() -> None:
+    text = uncommented("engine.example.toml").partition("\n## Models\n")[0]
+    headings = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
+    shown = {
+        title: tuple(re.findall(r"^(\w+) = ", lines, flags=re.MULTILINE))
+        for title, lines in zip(headings[::2], headings[1::2], strict=True)
+    }
+
+    assert shown == {
+        title: tuple(name for name in names if name not in ("config", "models"))
+        for title, names in GROUPS.items()
+    }
+
+
 def test_the_example_settings_show_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith("ENGINE_")]:
-        monkeypatch.delenv(variable)
-    text = (ROOT / "engine.example.toml").read_text()
-    uncommented = re.sub(r"^# (?=\w+ = |\[)", "", text, flags=re.MULTILINE)
+    for name, field in Settings.model_fields.items():
+        for variable in variable_names(name, field):
+            monkeypatch.delenv(variable, raising=False)
+    defaults = Settings()
+    text = uncommented("engine.example.toml")
     example = tmp_path / "engine.toml"
-    example.write_text(uncommented)
+    example.write_text(text)
+    shown = tomllib.loads(text)
+    settings = Settings(config=example)
+    unset = {name for name in shown if getattr(defaults, name) is None}
 
-    shown = tomllib.loads(uncommented)
-    settings, defaults = Settings(config=example), Settings()
-
-    assert len(shown) > 8
-    assert tomllib.loads(text) == {}
-    assert settings.models["parts"].weights == tmp_path / "weights/parts.pt"
-    assert {name: getattr(settings, name) for name in shown if name != "models"} == {
-        name: getattr(defaults, name) for name in shown if name != "models"
+    marked = set(re.findall(r"^(\w+) = .*  # unset[:;]", text, flags=re.MULTILINE))
+    assert marked == unset
+    assert all(getattr(settings, name) is not None for name in unset)
+    compared = shown.keys() - unset - {"models"}
+    assert {name: getattr(settings, name) for name in compared} == {
+        name: getattr(defaults, name) for name in compared
     }
+
+
+def test_the_example_models_show_every_option_of_a_model(tmp_path: Path) -> None:
+    example = tmp_path / "engine.toml"
+    example.write_text(uncommented("engine.example.toml"))
+
+    models = Settings(config=example).models
+
+    assert {name for table in models.values() for name in table.model_fields_set} == set(
+        ModelSettings.model_fields
+    )
+    assert models["parts"].weights == tmp_path / "weights/parts.pt"
+    plan = DevicePlan(Settings(models=models, cuda_visible_devices=None), num_gpus=3)
+    assert plan.shared == ("cuda:0", "cuda:2")
+    assert plan.devices_of("yolov8x") == ("cuda:0", "cuda:2", "cuda:2", "cuda:2")
+
+
+def test_the_example_keys_can_be_read() -> None:
+    alice, ops = parse_keys(uncommented("keys.example.toml").encode(), Path("keys.toml"))
+
+    assert (alice.name, alice.role, ops.name, ops.role) == ("alice", "client", "ops", "admin")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from server.doctor.addresses import without_secrets
+from server.addresses import without_secrets
 from server.doctor.finding import Finding, ok
 from server.settings import Settings
 from server.settings_load import SECRET_ENDINGS, source_of

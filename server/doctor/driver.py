@@ -61,6 +61,11 @@ def _no_gpu(facts: GpuFacts, text: str) -> Finding:
     if facts.is_required:
         remedy = f"ENGINE_DEVICE=auto (or cpu); {START_WITH_GPUS}"
         return problem("driver", f"{text}, and device = {facts.wanted} asks for one", remedy)
+    if facts.accelerator == "cuda" and facts.wanted == "auto":
+        text += (
+            ", although this installation is made for one (accelerator = cuda): models run on the CPU, slowly"
+        )
+        return warning("driver", text, START_WITH_GPUS)
     return ok("driver", f"{text}: models run on the CPU")
 
 

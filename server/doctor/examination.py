@@ -78,6 +78,7 @@ def examine(
         installed_wheel(),
         gpus_on_bus(),
         device_nodes(),
+        settings.accelerator,
     )
     processor = check_processor(read_processor())
     layouts = Layouts(converted_folder(settings), usable_cores())

@@ -115,6 +115,8 @@ class GpuFacts:
     """PCI addresses of NVIDIA's GPUs."""
     nodes: Mapping[str, bool] = field(default_factory=dict)
     """``/dev/nvidia*``: whether this user may open it for reading and writing."""
+    accelerator: str | None = None
+    """The setting of that name."""
 
     @property
     def is_required(self) -> bool:

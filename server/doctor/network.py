@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalogue import CATALOGUE, CatalogueEntry
-from server.doctor.addresses import host_of, without_secrets
+from server.addresses import host_of, without_secrets
 from server.doctor.finding import Finding, ok, problem, warning
 from server.doctor.probe import Answer
 from server.settings import Settings

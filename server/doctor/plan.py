@@ -49,6 +49,9 @@ def _why(settings: Settings, known: Known, placements: list[Placement], measured
     table = settings.models.get(known.entry.model_id)
     if table is not None and isinstance(table.replicas, dict):
         reason = f"models.{known.entry.model_id}.replicas says so"
+    elif table is not None and table.device not in (None, "auto"):
+        reason = f"models.{known.entry.model_id}.device = {table.device}"
+        reason += "" if known.replicas == "auto" else f" and replicas = {known.replicas}"
     elif known.replicas != "auto":
         reason = f"replicas = {known.replicas}" + (" for each GPU" if on_gpu else "")
     elif on_gpu:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.doctor.driver import check_driver
+from server.doctor.driver import START_WITH_GPUS, check_driver
 from server.doctor.wheel import Wheel
 from tests.server.doctor.facts import GOOD, NO_GPU, named, statuses, with_driver
 
@@ -73,3 +73,14 @@ def test_nodes_that_may_not_be_opened_are_a_problem() -> None:
         check_driver(replace(GOOD, nodes={"/dev/nvidia0": False, "/dev/nvidiactl": True})), "device_nodes"
     )
     assert found.status == "problem" and "/dev/nvidia0" in found.text and "nvidiactl" not in found.text
+
+
+def test_an_installation_for_gpus_without_one_is_warned_of_unless_the_cpu_was_asked_for() -> None:
+    made_for = replace(NO_GPU, accelerator="cuda")
+
+    (found,) = check_driver(made_for)
+
+    assert (found.status, found.remedy) == ("warning", START_WITH_GPUS)
+    assert "made for one (accelerator = cuda): models run on the CPU" in found.text
+    assert [each.status for each in check_driver(replace(made_for, wanted="cpu"))] == ["ok"]
+    assert [each.status for each in check_driver(replace(made_for, wanted="cuda"))] == ["problem"]

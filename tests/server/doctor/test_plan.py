@@ -65,3 +65,4 @@ def test_a_plan_says_which_gpus_a_model_was_given() -> None:
     assert "2 replicas (cuda:0" in texts["shapes-detect"]
     assert texts["shapes-detect"].endswith("models.shapes-detect.replicas says so, dedicated to it")
     assert "(cpu, " in texts["shapes-vqa"]
+    assert texts["shapes-vqa"].endswith("models.shapes-vqa.device = cpu")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.doctor.addresses import without_secrets
+from server.addresses import without_secrets
 
 
 @pytest.mark.parametrize(

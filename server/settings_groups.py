@@ -1,0 +1,91 @@
+"""In which order the settings are shown, and under which headings: in README.md, the example file and the flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Serving": (
+        "config",
+        "host",
+        "port",
+        "deadline",
+        "max_connections",
+        "header_timeout",
+        "receive_timeout",
+        "send_timeout",
+        "max_header_bytes",
+        "max_headers",
+        "max_target_bytes",
+        "lame_duck",
+        "drain_timeout",
+    ),
+    "Access": (
+        "keys_file",
+        "rate_limit",
+        "rate_limit_burst",
+        "cors_origins",
+        "public_metrics",
+        "public_docs",
+    ),
+    "Models and loading": (
+        "load_at_start",
+        "on_demand",
+        "max_loaded_models",
+        "memory_budget",
+        "load_timeout",
+        "max_load_waiters",
+        "start_timeout",
+        "runtime",
+        "precision",
+        "converted_dir",
+        "models",
+    ),
+    "Devices": ("device", "accelerator", "cuda_visible_devices", "replicas", "threads"),
+    "Batching and limits": (
+        "max_batch_size",
+        "max_queue_delay",
+        "max_queue_size",
+        "max_in_flight_bytes",
+        "deduplicate",
+        "response_cache_bytes",
+        "vision_cache_bytes",
+    ),
+    "Images": (
+        "max_body_bytes",
+        "max_json_bytes",
+        "max_image_pixels",
+        "max_image_side",
+        "decode",
+        "decode_threads",
+        "jpeg_scaling",
+    ),
+    "Images by URL": (
+        "image_url",
+        "image_url_networks",
+        "image_url_ports",
+        "max_fetches",
+        "max_host_fetches",
+        "max_key_fetches",
+    ),
+    "Faults": (
+        "batch_timeout",
+        "first_batch_timeout",
+        "min_batch_timeout",
+        "max_worker_growth",
+        "max_worker_age",
+        "give_up_after",
+    ),
+    "Log": ("log_format", "log_level"),
+    "Downloads and folders": (
+        "offline",
+        "download_timeout",
+        "yolo_weights_url",
+        "hf_endpoint",
+        "ultralytics_cache_dir",
+        "huggingface_hub_cache",
+        "hf_home",
+        "yolo_config_dir",
+    ),
+}
+"""Every field of `Settings` once; `config` is the only one that a settings file cannot have."""

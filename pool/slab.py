@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import enum
 import fcntl
+import logging
 import math
 import mmap
 import os
@@ -34,6 +35,8 @@ import numpy.typing as npt
 from pool.errors import NotEnoughMemoryError, QueueFullError
 from pool.memory import available_memory
 from pool.model import Pixels
+
+log = logging.getLogger(__name__)
 
 _PAGE = mmap.PAGESIZE
 _SEALS = 0x0002 | 0x0004  # F_SEAL_SHRINK | F_SEAL_GROW, not in `fcntl` before 3.13
@@ -144,6 +147,7 @@ class Slab:
         """
         self._geometry = geometry = _Geometry(num_slots, slot_shape)
         self._kept = geometry.stride if kept_bytes is None else min(_round_up(kept_bytes), geometry.stride)
+        self._gives_back = self.is_sparse
         limit = available_memory() if max_bytes is None else max_bytes
         needed = geometry.first + num_slots * self._kept
         if needed > limit:
@@ -220,11 +224,15 @@ class Slab:
                 raise NotEnoughMemoryError(f"cannot allocate {num_bytes} bytes: {error.strerror}") from error
 
     def _put_back(self, slot: int) -> None:
-        if self.is_sparse:  # whoever wrote there, and how far: 2 µs where there is nothing
-            start = self._geometry.first + slot * self._geometry.stride
-            self._memory.madvise(mmap.MADV_REMOVE, start + self._kept, self._geometry.stride - self._kept)
         self._nonces[slot] = 0
         self._free.append(slot)
+        if self._gives_back:  # whoever wrote there, and how far: 2 µs where there is nothing
+            start = self._geometry.first + slot * self._geometry.stride
+            try:
+                self._memory.madvise(mmap.MADV_REMOVE, start + self._kept, self._geometry.stride - self._kept)
+            except OSError as error:  # not every kernel can, and none of that is the request's fault
+                self._gives_back = False
+                log.warning("slots keep the memory that they once had: %s", error.strerror)
 
     def close(self) -> None:
         """Drop the descriptor; the memory goes when the last mapping and lease are gone."""

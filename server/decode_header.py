@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from server import sniff
+from server import png, sniff
 from server.errors import RequestFailedError
 from server.jpeg import read_header
 
-_PNG_SIZE, _GIF_SIZE, _BMP_SIZE = 16, 6, 18
+_GIF_SIZE, _BMP_SIZE = 6, 18
 
 
 def declared_size(encoded: bytes) -> tuple[int, int] | None:
@@ -25,7 +25,7 @@ def declared_size(encoded: bytes) -> tuple[int, int] | None:
             header = read_header(encoded)
             return (header.width, header.height) if header is not None else None
         case "PNG":
-            return _sides(encoded, _PNG_SIZE, 4, "big") if encoded[12:16] == b"IHDR" else None
+            return png.header_size(encoded) or (0, 0)
         case "WEBP":
             return sniff.webp_size(encoded) or (0, 0)
         case "GIF":

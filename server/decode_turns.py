@@ -51,4 +51,5 @@ class Turns:
         while self._waiting and self._waiting[0][0] <= self._free:
             amount, turn = self._waiting.popleft()
             self._free -= amount
-            turn.set_result(None)
+            if not turn.done():  # who is being cancelled gives it back as soon as it wakes
+                turn.set_result(None)

@@ -29,6 +29,7 @@ from pool import (
     Pool,
     PoolError,
     PoolStoppedError,
+    QueueFullError,
 )
 from pool.model import Pixels
 from pool.replica import Replica
@@ -238,7 +239,8 @@ def _refusal(error: PoolError) -> RequestFailedError:
         case EntryFailedError():
             log.error("a decoder failed: %s", error.reason)
             return RequestFailedError("image_unprocessable")
-        case DeadlineExceededError():
+        # there is a slot for every turn: the queue is full only for who has less time left than those before it need
+        case DeadlineExceededError() | QueueFullError():
             return RequestFailedError("deadline_exceeded")
         case PoolStoppedError():
             return RequestFailedError("shutting_down")

@@ -24,6 +24,8 @@ MAX_OUTPUT_BYTES = 3 * 4096 * 4096
 """Of the largest input that a model may have."""
 KEPT_BYTES = 2 * 2**20
 """A picture of 640 x 640 and a photograph of 800 KB."""
+MAX_ANSWER_BYTES = 64
+"""Of a decoder: too few for brackets in brackets that the parser gives up on with an error of another kind."""
 
 
 def slot_size(max_bytes: int) -> int:
@@ -72,6 +74,8 @@ def encode_size(width: int, height: int) -> bytes:
 
 def decode_size(payload: bytes) -> tuple[int, int]:
     """Width and height. Raises ValueError for anything else: whoever wrote it has read a stranger's bytes."""
+    if len(payload) > MAX_ANSWER_BYTES:
+        raise ValueError("a decoder's answer is short")
     answer = json.loads(payload)
     if not isinstance(answer, list) or [type(side) for side in answer] != [int, int]:
         raise ValueError("a decoder's answer is a width and a height")

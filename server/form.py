@@ -19,6 +19,8 @@ REPEATED = "prompts"
 """The one field that may be there several times, in order."""
 MAX_DISPOSITION_BYTES = 512
 """As with the content type of the whole, see server.intake."""
+MAX_LONG_DISPOSITION_BYTES = 1280
+"""Of one part: the longest name of a file twice, in base64 and with escapes, as .NET writes it."""
 MAX_FIELD_BYTES = 64 * 1024
 OVERHEAD_BYTES = 256 * 1024
 """What a form may be larger than the image in it."""
@@ -61,6 +63,7 @@ class _Collector:
         self._header_value = bytearray()
         self._part = bytearray()
         self._limit = 0
+        self._has_long = False
         self.is_complete = False
 
     def callbacks(self) -> MultipartCallbacks:
@@ -82,7 +85,9 @@ class _Collector:
     def _begin_content(self) -> None:
         disposition = self._headers.get(b"content-disposition", b"")
         if len(disposition) > MAX_DISPOSITION_BYTES:
-            raise RequestFailedError("invalid_multipart")
+            if self._has_long or len(disposition) > MAX_LONG_DISPOSITION_BYTES:
+                raise RequestFailedError("invalid_multipart")
+            self._has_long = True
         kind, options = parse_options_header(disposition.decode("latin-1"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         num_parts = len(self._parts) + len(self._prompts)

@@ -21,9 +21,11 @@ def read(encoded: bytes) -> Parts | None:
     Of an animation this leaves what viewers of still pictures show. Lengths that lead outside the file are the
     decoder's to refuse.
     """
-    if len(encoded) < 33 or encoded[8:16] != b"\x00\x00\x00\rIHDR" or not _is_sound(encoded[8:33]):
+    size = header_size(encoded)
+    if size is None:
         return None
-    width, height, depth, colour = struct.unpack_from(">IIBB", encoded, 16)
+    width, height = size
+    depth, colour = encoded[24:26]
     kept: dict[bytes, bytes] = {}  # the first of each kind
     pixels_begin = pixels_end = 0
     position = 33
@@ -51,6 +53,14 @@ def read(encoded: bytes) -> Parts | None:
     content = [encoded[:33], *kept.values(), encoded[pixels_begin:pixels_end], chunk(b"IEND", b"")]
     row_bytes = 1 + -(-width * _CHANNELS.get(colour, 1) * depth // 8)
     return Parts(width, height, b"".join(content), height * row_bytes // MAX_INFLATION)
+
+
+def header_size(encoded: bytes) -> tuple[int, int] | None:
+    """Width and height; None without a whole header and its checksum."""
+    if len(encoded) < 33 or encoded[8:16] != b"\x00\x00\x00\rIHDR" or not _is_sound(encoded[8:33]):
+        return None
+    width, height = struct.unpack_from(">II", encoded, 16)
+    return width, height
 
 
 def _turns(encoded: bytes, begin: int) -> bool:

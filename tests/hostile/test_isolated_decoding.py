@@ -9,12 +9,16 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_asyncio
 
-from server.decode import ImageLimits
+from server.decode import Decoded, Decoder, ImageLimits
 from server.decoder_pool import DecoderPool
+from server.decoding import ImageDecoder
+from server.errors import RequestFailedError
 from tests.hostile.obedient import order
+from tests.hostile.pictures import CASES, OK
 from tests.server.conftest import Running, error_of, serving, until
 from tests.server.images import encode, scene
 
@@ -117,3 +121,29 @@ async def test_killers_with_nothing_in_between_do_not_close_the_door_behind_them
     assert {reply.status_code for reply in await asyncio.gather(*killers)} == {422}
     assert (await running.infer(GOOD)).status_code == 200
     assert (await running.client.get("/healthz")).status_code == 200
+
+
+async def test_every_sound_picture_of_the_catalogue_is_the_same_as_by_threads_and_ends_no_decoder() -> None:
+    limits = ImageLimits()
+    threads, decoder = Decoder(1, limits), DecoderPool(1, limits)
+    decoder.start()
+    wrong = []
+    for name in (name for name, hostile in CASES.items() if OK in hostile.codes):
+        encoded = CASES[name].make()
+        there, here = [await outcome(each, encoded) for each in (decoder, threads)]
+        if there != here or there[0] not in CASES[name].codes:
+            wrong.append((name, there[0], here[0]))
+    assert wrong == [] and decoder.is_idle
+    assert [replica.num_deaths for replica in decoder.replicas] == [0]
+    await decoder.stop()
+    threads.close()
+
+
+async def outcome(decoder: ImageDecoder, encoded: bytes) -> tuple[str, Decoded | None, bytes]:
+    """Code, size and pixels."""
+    slot = np.zeros((64, 64, 3), np.uint8)
+    try:
+        decoded = await decoder.decode_into(slot, encoded, "letterbox")
+    except RequestFailedError as error:
+        return error.code, None, b""
+    return OK, decoded, slot.tobytes()

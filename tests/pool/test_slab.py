@@ -137,6 +137,20 @@ def test_a_slot_of_a_sparse_slab_keeps_its_first_bytes_and_gives_the_others_back
     slab.close()
 
 
+def test_where_the_kernel_takes_no_memory_back_slots_are_free_again_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mmap, "MADV_REMOVE", 999)  # refused, as gVisor refuses the real one
+    slab = Slab(2, (50 * 2**20,), kept_bytes=4096)
+    for _ in range(5):
+        with slab.lease() as lease:
+            lease.reserve(10_000)
+            lease.pixels[:10_000] = 7
+    assert slab.num_free == 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "said once"
+    slab.close()
+
+
 def test_a_model_that_writes_slots_writes_where_the_front_reads() -> None:
     slab = Slab(2, SHAPE)
     view = SlabView(os.dup(slab.descriptor), 2, SHAPE, writes_slots=True)

@@ -4,7 +4,7 @@ import pytest
 
 from server.decode_header import declared_size
 from server.errors import RequestFailedError
-from tests.server.images import encode, scene, webp_lossless, with_size
+from tests.server.images import encode, png_chunk, scene, webp_lossless, with_size
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
@@ -22,7 +22,18 @@ def test_what_is_out_of_the_ordinary_is_for_the_decoder_to_tell() -> None:
     at = jpeg.index(b"\xff\xdb")
     assert declared_size(jpeg[:at] + b"\x00\x00" + jpeg[at:]) is None
     assert declared_size(b"GIF89a" + bytes(20)) is None
-    assert declared_size(b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\x04CgBI" + bytes(30)) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\x00\x00\x00\x04CgBI" + bytes(30),
+        png_chunk(b"IHDR", b"\x00\x00\x00\x08") + b"\xff" * 30,  # sides that are the next chunk's bytes
+        png_chunk(b"IHDR", b"\x00\x00\xff\xff" * 2 + b"\x08\x02\x00\x00\x00")[:-1] + b"\x00",
+    ],
+)
+def test_a_png_without_a_whole_header_and_its_checksum_says_nothing_of_its_size(header: bytes) -> None:
+    assert declared_size(b"\x89PNG\r\n\x1a\n" + header) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])

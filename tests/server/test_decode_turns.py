@@ -62,3 +62,20 @@ async def test_a_turn_that_came_in_the_moment_of_a_cancellation_goes_to_the_next
     with pytest.raises(asyncio.CancelledError):
         await first
     assert turns.is_idle
+
+
+async def test_who_leaves_in_the_moment_in_which_its_turn_comes_costs_nobody_else_anything() -> None:
+    turns = Turns(1)
+
+    async def take() -> None:
+        async with turns.hold(1):
+            pass
+
+    async with turns.hold(1):
+        first, second = asyncio.create_task(take()), asyncio.create_task(take())
+        await asyncio.sleep(0)
+        first.cancel()  # it does not know yet, and stands first in the queue when the turn is given back
+    await asyncio.wait_for(second, 10)
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert turns.is_idle

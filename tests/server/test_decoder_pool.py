@@ -137,6 +137,24 @@ async def test_who_cannot_have_a_decoder_before_the_deadline_is_told_so(decoder:
         os.kill(replica.pid, signal.SIGKILL)  # rather than wait until they are seen to hang
 
 
+async def test_a_deadline_that_other_images_will_not_leave_is_told_as_one_at_once(
+    decoder: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = decoder._pool._assignment._rate
+    monkeypatch.setattr(rate, "row_seconds", 100.0)
+    hanging = [asyncio.create_task(code_of(decoder, order(encode(scene()), f"loop{n}"))) for n in range(4, 6)]
+    await until(lambda: all(replica.in_flight for replica in decoder.replicas))
+    started = time.monotonic()
+    assert await code_of(decoder, encode(scene()), started + 20) == "deadline_exceeded"
+    assert time.monotonic() - started < 2
+    for task in hanging:
+        task.cancel()
+    await asyncio.wait(hanging)
+    for replica in decoder.replicas:
+        assert replica.pid is not None
+        os.kill(replica.pid, signal.SIGKILL)  # rather than wait until they are seen to hang
+
+
 async def test_a_slot_is_not_reused_before_its_decoder_is_done_or_dead(decoder: DecoderPool) -> None:
     running = [asyncio.create_task(code_of(decoder, order(encode(scene()), f"loop{n}"))) for n in range(2)]
     await until(lambda: all(replica.in_flight for replica in decoder.replicas))

@@ -14,8 +14,12 @@ def test_the_encoded_image_begins_behind_the_pixels_and_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"{}", b"[1]", b"[1,2,3]", b'["1",2]', b"[true,1]", b"[1.5,2]", b"\xff", b"null"]
-)
+    "payload",
+    [
+        b"", b"{}", b"[1]", b"[1,2,3]", b'["1",2]', b"[true,1]", b"[1.5,2]", b"\xff", b"null",
+        b"[" * 1024, b"[1," + b"9" * 1000 + b"]",
+    ],
+)  # fmt: skip
 def test_an_answer_is_two_whole_numbers(payload: bytes) -> None:
     assert decode_size(encode_size(3, 4)) == (3, 4)
     with pytest.raises(ValueError):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+from urllib.parse import quote
+
 import pytest
 
 from server.errors import RequestFailedError
@@ -21,6 +24,24 @@ def code_of(content: bytes, content_type: str = TYPE) -> str:
     with pytest.raises(RequestFailedError) as caught:
         parse_form(content_type, content, 1000)
     return caught.value.code
+
+
+def named(name: str) -> bytes:
+    """A part as .NET writes it: the file's name twice, in a word of MIME and in escapes."""
+    word, escaped = base64.b64encode(name.encode()).decode(), quote(name)
+    disposition = f"form-data; name=image; filename=\"=?utf-8?B?{word}?=\"; filename*=utf-8''{escaped}"
+    return f"--frontier\r\nContent-Disposition: {disposition}\r\n\r\npicture\r\n".encode()
+
+
+def test_a_file_may_have_the_longest_name_that_there_is_in_any_writing() -> None:
+    longest = "写" * 83 + ".jpeg"
+    assert len(longest.encode()) == 254
+    assert parse_form(TYPE, body(part("model_id", b"m"), named(longest)), 1000).image == b"picture"
+
+
+def test_only_one_part_may_have_so_long_a_name() -> None:
+    long = named("写" * 83).replace(b"name=image", b"name=other")
+    assert code_of(body(long, named("写" * 83))) == "invalid_multipart"
 
 
 @pytest.mark.parametrize("name", ["image", "file"])

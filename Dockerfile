@@ -10,8 +10,8 @@ WORKDIR /src
 COPY requirements-dev.lock .
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv /opt/tools \
- && awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } keep' requirements-dev.lock > tools.lock \
- && /opt/tools/bin/pip install --no-deps --only-binary :all: --require-hashes -r tools.lock
+ && awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } keep' requirements-dev.lock > requirements-tools.lock \
+ && /opt/tools/bin/pip install --no-deps --only-binary :all: --require-hashes -r requirements-tools.lock
 
 FROM tools AS wheel
 COPY pyproject.toml README.md LICENSE ./
@@ -51,12 +51,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     set -eu; \
     python3 -m venv --without-pip /opt/venv; \
     install="/opt/tools/bin/python -m pip --python /opt/venv/bin/python install --no-deps --only-binary :all:"; \
-    needed() { awk -v "unneeded=^(${UNNEEDED_PACKAGES})==" '/^[a-z]/ { drop = $0 ~ unneeded } !drop' "$1" > needed.lock; }; \
+    needed() { awk -v "unneeded=^(${UNNEEDED_PACKAGES})==" '/^[a-z]/ { drop = $0 ~ unneeded } !drop' "$1" > requirements-needed.lock; }; \
     case "${ACCELERATOR}" in \
       cuda) needed requirements.lock; \
-            $install --require-hashes -r needed.lock ;; \
+            $install --require-hashes -r requirements-needed.lock ;; \
       cpu)  needed requirements-cpu.lock; \
-            $install --require-hashes -r needed.lock; \
+            $install --require-hashes -r requirements-needed.lock; \
             $install --index-url "${TORCH_CPU_INDEX}" $(grep -oE '^(torch|torchvision)==[0-9.]+' requirements.lock) ;; \
       *)    echo "ACCELERATOR is cpu or cuda, not '${ACCELERATOR}'" >&2; exit 1 ;; \
     esac; \

@@ -124,6 +124,7 @@ def test_every_kind_of_model_answers_without_what_the_image_lacks(
     reply = as_raw(server.url + "/inference", photo("bus.jpg"), model_id=f"{task}-{runtime}", **options)
 
     assert (reply.status_code, reply.json()["task"]) == (200, task), server.log.read_text()
+    assert server.get(f"/models/{task}-{runtime}")["runtime"] == runtime, "converted, not refused"
     mapped = mapped_files(server)
     assert any(name.startswith("torch/lib/") for name in mapped), "or this sees nothing"
     assert runtime != "openvino" or any(name.startswith("openvino/libs/") for name in mapped)

@@ -124,7 +124,9 @@ def test_the_image_installs_only_what_has_a_hash_or_pytorchs_own_index() -> None
 
 
 def test_what_builds_the_wheel_is_the_locked_hatchling_and_all_that_it_needs() -> None:
-    (script,) = re.findall(r"awk ('[^']+') requirements-dev\.lock > requirements-tools\.lock", " ".join(runs()))
+    (script,) = re.findall(
+        r"awk ('[^']+') requirements-dev\.lock > requirements-tools\.lock", " ".join(runs())
+    )
     kept = awk(script, ROOT / "requirements-dev.lock")
     needed = {"hatchling"} | {
         canonicalize_name(found.name)

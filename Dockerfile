@@ -4,17 +4,21 @@
 # The CUDA image needs no CUDA base: the locked wheels bring CUDA's libraries, the NVIDIA container toolkit the driver.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM ${PYTHON_IMAGE} AS wheel
+# pip, and the locked hatchling with what it needs. The image itself has neither.
+FROM ${PYTHON_IMAGE} AS tools
 WORKDIR /src
 COPY requirements-dev.lock .
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m venv /opt/venv \
- && /opt/venv/bin/pip install --no-deps --only-binary :all: --require-hashes -r requirements-dev.lock
+    python3 -m venv /opt/tools \
+ && awk '/^[a-z]/ { keep = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } keep' requirements-dev.lock > requirements-tools.lock \
+ && /opt/tools/bin/pip install --no-deps --only-binary :all: --require-hashes -r requirements-tools.lock
+
+FROM tools AS wheel
 COPY pyproject.toml README.md LICENSE ./
 COPY models models
 COPY pool pool
 COPY server server
-RUN /opt/venv/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist .
+RUN /opt/tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist .
 
 FROM ${PYTHON_IMAGE}
 # cpu or cuda. PyTorch's own index holds its builds without CUDA, with the same version numbers.
@@ -27,22 +31,43 @@ RUN apt-get update \
  && useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin engine \
  && install -d -o engine -g engine /models /models/huggingface /models/ultralytics /models/converted
 
+# Left out, 0.6 GB of the CPU image: what Ultralytics draws and tabulates training results with, OpenVINO's plugins for
+# devices and its readers of formats that are not ours, PyTorch's headers and test programs, tests, and the bytecode of
+# the networks of transformers that are not BLIP's. tests/test_image_contents.py answers requests without it.
+ARG UNNEEDED_PACKAGES="contourpy|cycler|fonttools|kiwisolver|matplotlib|polars|polars-runtime-32|pyparsing|python-dateutil|tzdata"
+ARG UNNEEDED_FILES="\
+    openvino/cmake openvino/include openvino/libs/cache.json openvino/libs/libopenvino_intel_gpu_plugin.so \
+    openvino/libs/libopenvino_intel_npu_plugin.so openvino/libs/libopenvino_gguf_frontend.* \
+    openvino/libs/libopenvino_jax_frontend.* openvino/libs/libopenvino_onnx_frontend.* \
+    openvino/libs/libopenvino_paddle_frontend.* openvino/libs/libopenvino_tensorflow_lite_frontend.* \
+    torch/include torch/share torch/test"
+
 # Far larger than the rest and rarely different: a layer of its own. pip compiles bytecode here, for good: the
 # file system is read-only later.
 WORKDIR /opt/locks
 COPY requirements.lock requirements-cpu.lock ./
 RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     set -eu; \
-    python3 -m venv /opt/venv; \
-    install="/opt/venv/bin/pip install --no-deps --only-binary :all:"; \
+    python3 -m venv --without-pip /opt/venv; \
+    install="/opt/tools/bin/python -m pip --python /opt/venv/bin/python install --no-deps --only-binary :all:"; \
+    needed() { awk -v "unneeded=^(${UNNEEDED_PACKAGES})==" '/^[a-z]/ { drop = $0 ~ unneeded } !drop' "$1" > requirements-needed.lock; }; \
     case "${ACCELERATOR}" in \
-      cuda) $install --require-hashes -r requirements.lock ;; \
-      cpu)  $install --require-hashes -r requirements-cpu.lock; \
+      cuda) needed requirements.lock; \
+            $install --require-hashes -r requirements-needed.lock ;; \
+      cpu)  needed requirements-cpu.lock; \
+            $install --require-hashes -r requirements-needed.lock; \
             $install --index-url "${TORCH_CPU_INDEX}" $(grep -oE '^(torch|torchvision)==[0-9.]+' requirements.lock) ;; \
       *)    echo "ACCELERATOR is cpu or cuda, not '${ACCELERATOR}'" >&2; exit 1 ;; \
-    esac
-RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
-    /opt/venv/bin/pip install --no-deps --no-index /dist/*.whl
+    esac; \
+    cd /opt/venv/lib/python3.*/site-packages; \
+    rm -rf ${UNNEEDED_FILES}; \
+    find torch/bin -mindepth 1 ! -name torch_shm_manager -delete; \
+    find numpy sympy networkx -type d -name tests -prune -exec rm -r {} +; \
+    find transformers/models -type d -name __pycache__ ! -regex '.*/\(auto\|bert\|blip\|encoder_decoder\)/.*' -prune -exec rm -r {} +
+RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
+    --mount=type=bind,from=wheel,source=/dist,target=/dist \
+    /opt/tools/bin/python -m pip --python /opt/venv/bin/python install --no-deps --no-index /dist/*.whl
 
 # Weights are kept in /models, everything else that a library wants to write goes to /tmp. Ultralytics reads the first of
 # its three variables; the other two are set because people look for them.

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from starlette.routing import Match
 
 from server.cli import main
 from server.engine import Engine
+from server.leaving import LAST_REQUESTS_TIMEOUT
 from server.routes import Routes
 from server.settings import DEFAULT_CONFIG, ENV_PREFIX, Settings
 from server.settings_load import variable_names
@@ -33,6 +38,17 @@ def read_dockerfile() -> Instructions:
     return [(line.split()[0], line.partition(" ")[2]) for line in joined.splitlines() if line.strip()]
 
 
+def runs() -> list[str]:
+    return [arguments for name, arguments in read_dockerfile() if name == "RUN"]
+
+
+def awk(quoted: str, path: Path, *options: str) -> list[str]:
+    """The lines that a program of the Dockerfile lets through, comments left out."""
+    (program,) = shlex.split(quoted)
+    done = subprocess.run(["awk", *options, program, path], capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if not line.startswith("#")]
+
+
 def final_stage(instructions: Instructions) -> Instructions:
     begins = max(place for place, (name, _) in enumerate(instructions) if name == "FROM")
     return instructions[begins:]
@@ -41,6 +57,13 @@ def final_stage(instructions: Instructions) -> Instructions:
 def one(instructions: Instructions, name: str) -> str:
     (arguments,) = [arguments for instruction, arguments in instructions if instruction == name]
     return arguments
+
+
+def image_argument(name: str) -> str:
+    """The default of a build argument, as the shell would see it."""
+    words = [shlex.split(arguments)[0] for kind, arguments in read_dockerfile() if kind == "ARG"]
+    (value,) = [value for key, _, value in (word.partition("=") for word in words) if key == name]
+    return value
 
 
 def image_environment() -> dict[str, str]:
@@ -82,15 +105,15 @@ def test_everything_that_the_image_copies_is_there_and_not_ignored() -> None:
 
 
 def test_the_image_installs_only_what_has_a_hash_or_pytorchs_own_index() -> None:
-    runs = [arguments for name, arguments in read_dockerfile() if name == "RUN"]
-    commands = [command for text in runs for command in re.split(r"&&|;", text)]
+    commands = [command for text in runs() for command in re.split(r"&&|;", text)]
     installs = [
         command
         for command in commands
-        if re.search(r"(bin/pip |\$install )", command) and "install=" not in command
+        if re.search(r"(bin/pip |-m pip |\$install )", command) and "install=" not in command
     ]
     allowed = (
-        "--require-hashes -r requirements",
+        "--require-hashes -r requirements-tools.lock",
+        "--require-hashes -r requirements-needed.lock",
         '--index-url "${TORCH_CPU_INDEX}"',
         "--no-index",
         "--no-build-isolation",
@@ -98,6 +121,45 @@ def test_the_image_installs_only_what_has_a_hash_or_pytorchs_own_index() -> None
 
     assert len(installs) == 6
     assert [command for command in installs if not any(words in command for words in allowed)] == []
+
+
+def test_what_builds_the_wheel_is_the_locked_hatchling_and_all_that_it_needs() -> None:
+    (script,) = re.findall(
+        r"awk ('[^']+') requirements-dev\.lock > requirements-tools\.lock", " ".join(runs())
+    )
+    kept = awk(script, ROOT / "requirements-dev.lock")
+    needed = {"hatchling"} | {
+        canonicalize_name(found.name)
+        for text in importlib.metadata.requires("hatchling") or []
+        if (found := Requirement(text)).marker is None or found.marker.evaluate()
+    }
+
+    assert {line.partition("==")[0] for line in kept if "==" in line} == needed
+    assert sum("--hash=sha256:" in line for line in kept) >= len(needed)
+    assert all("==" in line or "--hash=sha256:" in line for line in kept)
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-cpu.lock"])
+def test_the_image_installs_the_lock_without_what_it_leaves_out(lock: str) -> None:
+    unneeded = image_argument("UNNEEDED_PACKAGES")
+    ((pattern, program),) = re.findall(r"awk -v \"unneeded=(\S+)\" ('[^']+') \"\$1\"", " ".join(runs()))
+    chosen = "-v", "unneeded=" + pattern.replace("${UNNEEDED_PACKAGES}", unneeded)
+    lines = (ROOT / lock).read_text().splitlines()
+    names = {line.partition("==")[0] for line in lines if line[:1].isalpha()}
+    kept = awk(program, ROOT / lock, *chosen)
+
+    assert set(unneeded.split("|")) < names
+    assert {line.partition("==")[0] for line in kept if line[:1].isalpha()} == names - set(
+        unneeded.split("|")
+    )
+    assert set(kept) <= set(lines)
+    assert any(f"needed {lock};" in text for text in runs())
+
+
+def test_the_image_itself_holds_no_installer() -> None:
+    made = [text for name, text in final_stage(read_dockerfile()) if name == "RUN" and "-m venv" in text]
+
+    assert len(made) == 1 and "-m venv --without-pip /opt/venv;" in made[0]
 
 
 def test_the_cpu_image_takes_torch_at_the_locked_version() -> None:
@@ -263,7 +325,9 @@ def test_a_compose_service_checks_its_health_as_the_image_does(name: str) -> Non
 def test_a_compose_service_is_given_time_to_drain(name: str) -> None:
     grace = float(read_service(name)["stop_grace_period"].removesuffix("s"))
 
-    assert grace >= Settings.model_fields["drain_timeout"].default + 5
+    lame_duck, drain = (Settings.model_fields[field].default for field in ("lame_duck", "drain_timeout"))
+
+    assert grace > lame_duck + LAST_REQUESTS_TIMEOUT + drain, "or requests in flight are cut off"
 
 
 @pytest.mark.parametrize("name", COMPOSE)

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -346,15 +347,15 @@ async def test_tls_that_breaks_after_its_handshake_is_a_failed_fetch(
     trusting = ssl.create_default_context(cafile=str(certificate))
     monkeypatch.setattr("server.fetch._TLS", trusting)
 
-    async def answer(writer: asyncio.StreamWriter) -> None:
+    async def answer(writer: asyncio.StreamWriter, begun: bytes) -> None:
         with contextlib.suppress(ConnectionError):
             writer.write(begun)
             await writer.drain()
             os.write(writer.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
 
     async with running_origin(context_of(certificate)) as origin:
-        origin.answers["/a.jpg"] = answer
         for begun in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf"):
+            origin.answers["/a.jpg"] = partial(answer, begun=begun)
             assert await refusal(origin, "https://images.example/a.jpg") == ("image_fetch_failed", "connect")
         assert len(origin.hits) == 2, "the handshake was over"
 

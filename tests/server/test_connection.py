@@ -105,7 +105,7 @@ async def test_a_connection_whose_body_ended_behind_the_reply_is_not_kept_withou
         writer.write(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
         assert b" 404 " in await reader.readuntil(b"\r\n\r\n")
         (connection,) = (each for each in kept if isinstance(each, Connection))
-        connection.timeout_keep_alive = 0.2  # type: ignore[assignment]  # seconds
+        connection.timeout_keep_alive = 0.2  # seconds
         writer.write(b"not a one")
         assert (await asyncio.wait_for(reader.read(), 10)).startswith(b'{"error"'), "its body, then the end"
         writer.close()

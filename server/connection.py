@@ -159,6 +159,7 @@ class Connection(HttpToolsProtocol):
         self._stage = _HEAD
         self._started_at = self.loop.time()
         self._num_fed_bytes = 0
+        self.headers = []  # those of the request before say nothing about this one
 
     # Parser callbacks: what they raise ends in data_received as an HttpParserError.
 
@@ -264,6 +265,11 @@ class Connection(HttpToolsProtocol):
         if place != self.place:
             self._gate.move(self, place)
         if stage is _IDLE:
+            # uvicorn begins to wait with the reply, and stops with what comes next: the rest of that request's body
+            if place and self.timeout_keep_alive_task is None and not self.transport.is_closing():
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
             return
         deadline = self._deadline
         if deadline is not None and (self._timer is None or self._timer.when() > deadline):

@@ -114,7 +114,7 @@ class Fetcher:
             raise RequestFailedError("image_fetch_failed", error.reason) from None
         except (TimeoutError, httpcore.TimeoutException):
             raise RequestFailedError("image_fetch_failed", "timeout") from None
-        except httpcore.NetworkError:
+        except (httpcore.NetworkError, ssl.SSLError):  # httpcore passes on what breaks behind the handshake
             raise RequestFailedError("image_fetch_failed", "connect") from None
         except (httpcore.ProtocolError, httpcore.UnsupportedProtocol):
             raise RequestFailedError("image_fetch_failed", "protocol") from None

@@ -48,7 +48,8 @@ class Gate:
     def enter(self) -> bool:
         """One more. False if there is no room for it: all others have requests under way."""
         self.num_connections += 1
-        if self.num_connections <= self._max_connections:
+        # those that are being refused take no place: else somebody would have to go for each of them, later
+        if self.num_connections - self.num_refusing <= self._max_connections:
             return True
         for place in ("idle", "unfinished"):
             if connections := self._places[place]:

@@ -27,10 +27,10 @@ _UNKNOWN = ("model_not_found", "not_found")
 _ANYWHERE = sorted(
     code
     for code, kind in KINDS.items()
-    if kind.status in (401, 408, 414, 429, 431, 500)
-    or code in ("malformed_request", "overloaded", "shutting_down")
+    if kind.status in (408, 414, 431, 500) or code in ("malformed_request", "overloaded", "shutting_down")
 )
-"""What any request may be told, before it is looked at or when something broke."""
+"""What any request may be told, before it is looked at or when something broke; access_description.py adds what keys
+and rates do."""
 _LOADING = sorted(
     code for code, kind in KINDS.items() if kind.status == 503 and code not in ("queue_full", "out_of_memory")
 )

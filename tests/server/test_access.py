@@ -39,11 +39,12 @@ async def test_without_keys_and_limits_nothing_is_in_front(keys_file: Path) -> N
     def names(app: Starlette) -> list[str]:
         return [str(getattr(each.cls, "__name__", "")) for each in app.user_middleware]
 
-    assert names(make_app()) == ["RequestScope"]
-    assert names(make_app(keys_file=keys_file)) == ["RequestScope", "Access"]
+    assert names(make_app()) == ["RequestScope", "LoopGuard"]
+    assert names(make_app(keys_file=keys_file)) == ["RequestScope", "LoopGuard", "Access"]
     assert names(make_app(keys_file=keys_file, cors_origins="https://app.example")) == [
         "Cors",
         "RequestScope",
+        "LoopGuard",
         "Preflights",
         "Access",
     ]

@@ -96,3 +96,27 @@ async def test_what_waits_for_a_deadline_keeps_nothing_once_the_connection_has_e
         await until(lambda: len(kept) == 1)
         gc.collect()
         assert sum(type(thing) is Connection for thing in gc.get_objects()) == 1
+
+
+async def test_a_connection_whose_body_ended_behind_the_reply_is_not_kept_without_end() -> None:
+    async with serving({}) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        kept = running.server.server_state.connections
+        writer.write(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        assert b" 404 " in await reader.readuntil(b"\r\n\r\n")
+        (connection,) = (each for each in kept if isinstance(each, Connection))
+        connection.timeout_keep_alive = 0.2  # seconds
+        writer.write(b"not a one")
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b'{"error"'), "its body, then the end"
+        writer.close()
+
+
+async def test_a_refusal_between_requests_does_not_have_the_id_of_the_one_before() -> None:
+    async with serving({}, header_timeout=0.2) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-Id: first\r\n\r\n")
+        assert b"\r\nx-request-id: first\r\n" in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\r\n")  # begins a request that does not come
+        rest = await asyncio.wait_for(reader.read(), 10)
+        assert b" 408 " in rest and b"first" not in rest
+        writer.close()

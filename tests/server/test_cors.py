@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from server.cors import Cors, Preflights
-from server.metrics import Metrics
+from server.scrape import Scrape
 from server.settings import Settings
 from tests.server.conftest import error_of
 from tests.server.in_process import client_of, make_app
@@ -72,10 +72,10 @@ async def test_any_other_preflight_is_a_request_without_a_key(
 
 
 async def test_a_page_can_read_every_error_of_ours(keys_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Metrics) -> bytes:
+    async def broken(self: Scrape) -> bytes:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(Metrics, "render", broken)
+    monkeypatch.setattr(Scrape, "page", broken)
     app = make_app(keys_file=keys_file, cors_origins=PAGE, rate_limit=0.01, rate_limit_burst=3)
     async with client_of(app) as client:
         for path, key, status in (

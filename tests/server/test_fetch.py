@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
 import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from server.errors import RequestFailedError
 from server.fetch import MAX_PER_HOST, Fetcher, parse_url
 from server.reach import Reach, is_public
+from tests.hostile.certificates import context_of, self_signed
 from tests.server.origin import PUBLIC, Answer, Origin, redirect, response, running_origin
 
 IMAGE = b"\xff\xd8\xff" + bytes(1000)
@@ -333,6 +337,27 @@ async def test_a_certificate_nobody_signed_is_refused_even_when_the_environment_
         assert await refusal(origin, "https://images.example/a.jpg") == ("image_fetch_failed", "connect")
         assert origin.hits == []
         assert origin.dials == [PUBLIC]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+async def test_tls_that_breaks_after_its_handshake_is_a_failed_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = self_signed(tmp_path / "images", "images.example")
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    monkeypatch.setattr("server.fetch._TLS", trusting)
+
+    async def answer(writer: asyncio.StreamWriter, begun: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            writer.write(begun)
+            await writer.drain()
+            os.write(writer.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
+
+    async with running_origin(context_of(certificate)) as origin:
+        for begun in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf"):
+            origin.answers["/a.jpg"] = partial(answer, begun=begun)
+            assert await refusal(origin, "https://images.example/a.jpg") == ("image_fetch_failed", "connect")
+        assert len(origin.hits) == 2, "the handshake was over"
 
 
 async def test_a_redirect_may_not_leave_tls(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,17 @@ def test_idle_ones_go_before_unfinished_ones_and_the_oldest_first() -> None:
         assert f"engine_connections_closed_total{{reason={line}" in page
 
 
+def test_who_is_still_being_refused_takes_nobodys_place() -> None:
+    gate, _ = make(2)
+    staying, leaving = entered(gate), entered(gate)
+    assert not gate.enter()
+    gate.num_refusing += 1  # as its connection does
+    gate.leave(leaving)
+    gate.move(staying, "idle")
+    assert gate.enter()
+    assert staying.num_aborts == 0
+
+
 def test_who_has_left_leaves_room_and_no_trace() -> None:
     gate, _ = make(1)
     connection = entered(gate, "idle")

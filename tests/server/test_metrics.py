@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.errors import KINDS
 from server.metrics import Metrics
 from server.metrics_table import described
+from server.scrape import Scrape
 from tests.server.conftest import Running, serving, until
 from tests.server.images import encode, scene
 from tests.server.origin import response, running_origin
@@ -29,6 +31,9 @@ def samples(page: str) -> Mapping[tuple[str, ...], float]:
         for sample in family.samples
         if not sample.name.endswith("_created")
     }
+
+
+CLOSED = ("engine_connections_closed_total", "idle")
 
 
 async def scrape(running: Running) -> Mapping[tuple[str, ...], float]:
@@ -191,3 +196,31 @@ def check_with_promtool(page: str) -> None:
         [promtool, "check", "metrics"], input=page, capture_output=True, text=True, timeout=30, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+async def test_a_crowd_of_scrapes_costs_two_and_nobody_is_told_the_past(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goes_on, make, num_made = asyncio.Event(), Scrape._make, 0
+
+    async def counted(scrape: Scrape) -> bytes:
+        nonlocal num_made
+        page = await make(scrape)
+        num_made += 1
+        await goes_on.wait()
+        return page
+
+    async with serving({}) as running:
+        monkeypatch.setattr(Scrape, "_make", counted)
+        page = running.engine.scrape.page
+        first = asyncio.create_task(page())
+        await until(lambda: num_made == 1)
+        running.engine.metrics.count_closed("idle")  # after the first was asked, before the others
+        crowd = [asyncio.create_task(page()) for _ in range(50)]
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert {samples((await each).decode())[CLOSED] for each in crowd} == {1.0}
+        assert CLOSED not in samples((await first).decode())
+        assert num_made == 2
+        running.engine.metrics.count_closed("idle")
+        assert samples((await page()).decode())[CLOSED] == 2.0

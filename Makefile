@@ -46,7 +46,7 @@ types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
 pytest: $(STAMP) ## the tests that need neither a GPU nor much time
-	$(BIN)/pytest -m "not gpu and not slow" $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not gpu and not slow" $(ARGS)
 
 gpu-test: $(STAMP) ## the tests that need an NVIDIA GPU
 	$(BIN)/pytest -m gpu $(ARGS)

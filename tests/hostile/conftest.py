@@ -12,7 +12,7 @@ from tests.hostile.target import Target
 from tests.serving import running_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hostile_server() -> Iterator[Target]:
     """The one server, with the settings that a user has who set none."""
     with (

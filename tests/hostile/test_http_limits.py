@@ -175,4 +175,4 @@ def test_a_million_chunks_of_one_byte_cost_little_and_keep_nobody_waiting(
     print(f"{len(probing) - num_before} other requests meanwhile, slowest {slowest * 1000:.0f} ms")
     assert spent < 3.0, "about 0.6 s where nothing else runs"
     assert resident_bytes(pid) - before < 8 * MEBIBYTE
-    assert len(probing) - num_before > 10 and slowest < wall / 2
+    assert len(probing) - num_before >= 3 and slowest < wall / 2

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,7 +129,10 @@ def test_serve_says_where_it_listens_and_stops_when_asked(
     sample = re.search(r"image=@(\S+)", said[1])
     assert sample is not None and (tmp_path / sample[1]).is_file(), "the line works as it is"
     with httpx.Client(base_url=address[0], trust_env=False) as client:
-        assert client.get("/healthz").json()["status"] == "ready"
+        deadline = time.monotonic() + 60
+        while client.get("/healthz").json()["status"] != "ready":  # the decoders come a moment later
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.02)
         assert client.get("/docs").status_code == 200
         served.send_signal(signal.SIGINT)
         assert served.wait(20) == 0

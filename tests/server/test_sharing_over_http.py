@@ -82,7 +82,7 @@ async def test_of_many_equal_requests_one_row_is_computed_and_each_has_its_own_r
         assert (body["timings_ms"]["infer"] > 0) == (body["cache"] == "miss")
         assert body["timings_ms"]["total"] >= body["timings_ms"]["queue"]
     assert found["engine_deduplicated_total", "echo"] == 31
-    assert not any(name.startswith("engine_response_cache") for name, *_ in found)
+    assert not any(name.startswith("engine_response_cache_total") for name, *_ in found)
 
 
 async def test_by_default_nothing_is_shared_and_nothing_kept() -> None:

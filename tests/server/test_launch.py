@@ -26,6 +26,7 @@ def test_workers_never_download_or_unpickle_by_themselves() -> None:
     assert environment["YOLO_AUTOINSTALL"] == "false"
     assert environment["ULTRALYTICS_SAFE_LOAD"] == "true"
     assert environment["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+    assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == "1"
     assert "HF_HUB_OFFLINE" not in environment
     assert worker_environment(settings(offline=True))["HF_HUB_OFFLINE"] == "1"

@@ -160,7 +160,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "YOLO_OFFLINE": "true",  # importing ultralytics would resolve names otherwise
         "YOLO_AUTOINSTALL": "false",
         "ULTRALYTICS_SAFE_LOAD": "true",  # weights are pickles; load nothing but tensors and known classes
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # numbered as the driver's own library numbers them, which placed the workers
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # numbered as by the driver's library, which placed them
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # the usual check would start CUDA before the fork
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -79,6 +79,8 @@ class Connection(HttpToolsProtocol):
         self._stage = _HEAD
         self._started_at = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._has_waited = False
+        """For its turn to be refused."""
         self._stall: Stall | None = None
         self._answering: RequestResponseCycle | None = None
         self._failure = "malformed_request"
@@ -297,7 +299,12 @@ class Connection(HttpToolsProtocol):
         if self.flow.read_paused:  # it is the server that does not read
             self._started_at = self.loop.time()
         elif self.loop.time() >= deadline - 0.001:
-            self._refuse("request_timeout")
+            delay = 0.0 if self._has_waited else self._gate.ending_delay(self.loop.time())
+            self._has_waited = delay > 0.0
+            if delay > 0.0:
+                self._timer = self.loop.call_later(delay, self._check_deadline)
+            else:
+                self._refuse("request_timeout")
             return
         self._settle()
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from server import gate as gate_module
-from server.gate import Gate
+from server.gate import ENDING_INTERVAL, Gate
 from server.metrics import Metrics
 from server.receipt_settings import ReceiptSettings
 
@@ -89,3 +89,11 @@ def test_too_much_unsent_ends_who_has_stalled_longest(monkeypatch: pytest.Monkey
     assert [each.num_aborts for each in (first, second, third)] == [1, 0, 0]
     gate.stalls(second, 1000)
     assert [each.num_aborts for each in (first, second, third)] == [1, 0, 1]
+
+
+def test_who_is_late_is_ended_one_after_another() -> None:
+    gate, _ = make(4)
+    delays = [gate.ending_delay(100.0) for _ in range(4)]
+    assert delays[0] == 0.0
+    assert delays == pytest.approx([ENDING_INTERVAL * number for number in range(4)], abs=1e-9)
+    assert gate.ending_delay(200.0) == 0.0, "a while later nobody is in front"

@@ -137,7 +137,7 @@ def test_serve_says_where_it_listens_and_stops_when_asked(
         served.send_signal(signal.SIGINT)
         assert served.wait(20) == 0
     log = (tmp_path / "log").read_text()
-    assert "Traceback" not in log and '"path":"/docs"' in log and '"path":"/healthz"' not in log
+    assert "Traceback" not in log and '"path":"/docs"' in log and '"path":"/healthz","status":200' not in log
 
 
 def test_uvicorn_runs_the_factory_but_not_with_several_workers(

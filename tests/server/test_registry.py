@@ -46,7 +46,8 @@ async def test_who_waits_too_long_is_told_how_far_it_is_and_the_load_goes_on() -
 
 
 async def test_a_client_that_leaves_does_not_stop_a_load_that_others_want() -> None:
-    async with serving({"echo": {"load_seconds": 0.5}}) as running:
+    # longer than the second in which a client that has closed its side may still wait for its reply
+    async with serving({"echo": {"load_seconds": 3.0}}) as running:
         leaving = asyncio.create_task(running.infer(IMAGE))
         staying = asyncio.create_task(running.infer(IMAGE))
         await until(lambda: running.engine.registry.models["echo"].num_users == 2)

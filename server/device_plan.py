@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.devices import NoSuchDeviceError, count_gpus, pick_devices
+from server.devices import NoSuchDeviceError, pick_devices
 from server.model_settings import ModelSettings
 from server.settings import Settings
 
@@ -13,9 +13,10 @@ class DevicePlan:
     """Fixed when the server starts."""
 
     def __init__(self, settings: Settings, num_gpus: int | None = None) -> None:
-        """`num_gpus` is what the machine has (asked for when None). Raises NoSuchDeviceError."""
+        """`num_gpus` is what the machine has (None: asked for, by each device that is no CPU). Raises
+        NoSuchDeviceError."""
         self._visible = settings.cuda_visible_devices
-        self._num_gpus = count_gpus() if num_gpus is None else num_gpus
+        self._num_gpus = num_gpus
         self._own = {
             name: spots
             for name, table in settings.models.items()

@@ -66,7 +66,7 @@ def _usual(name: str) -> AliasChoices:
 
 
 class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, DecodeSettings, BaseSettings):
-    """Every setting, its default and what it means. `describe` in settings_text.py prints it as a table."""
+    """Every setting, its default and what it means. settings_table.py prints it as a table."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True

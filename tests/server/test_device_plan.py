@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from pool import place
+from server import devices
 from server.device_plan import DevicePlan
 from server.devices import NoSuchDeviceError
 from server.launch import GPU_DEPTH, Launching
@@ -91,3 +92,12 @@ def test_places_repeat_as_devices_do() -> None:
     spots = place(("cuda:1", "cuda:1", "cuda:0"), 1, range(6))
     assert [spot.label for spot in spots] == ["cuda:1", "cuda:1", "cuda:0"]
     assert [spot.cores for spot in spots] == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_where_everything_goes_to_the_cpu_the_driver_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(devices, "count_gpus", lambda: asked.append(1) or 1)
+    assert DevicePlan(settings_of("cpu", yolov8n={"device": "cpu"})).all_devices == ("cpu",)
+    assert asked == []
+    assert DevicePlan(settings_of("cpu", yolov8n={"device": "cuda"})).devices_of("yolov8n") == ("cuda:0",)
+    assert asked == [1]

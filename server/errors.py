@@ -40,6 +40,7 @@ KINDS: Mapping[str, Kind] = {
     "invalid_parameter": Kind(
         _BAD, "The parameter {subject} is missing or not allowed here, or its value is wrong."
     ),
+    "invalid_tensor": Kind(_BAD, "The tensor {subject} {reason}."),
     "unknown_field": Kind(_BAD, "The field {subject} is not known."),
     "exactly_one_image_source": Kind(_BAD, "Give exactly one of image_url and image_base64."),
     "invalid_base64": Kind(_BAD, "image_base64, or what a data: URL carries, is not valid base64."),
@@ -73,6 +74,9 @@ KINDS: Mapping[str, Kind] = {
     "unsupported_image_format": Kind(_TYPE, "The image must be JPEG, PNG, WebP, BMP or GIF."),
     "image_undecodable": Kind(_IMAGE, "The image is damaged or not an image."),
     "image_too_large": Kind(_IMAGE, "The image has too many pixels or a side that is too long."),
+    "answer_too_large": Kind(
+        _IMAGE, "The answers are too large for one reply; send fewer images or ask for fewer predictions."
+    ),
     "image_unprocessable": Kind(_IMAGE, "The model cannot work on this image."),
     "image_fetch_failed": Kind(_IMAGE, "The image could not be fetched: {subject}."),
     "rate_limited": Kind(

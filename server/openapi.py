@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.errors import KINDS
+from server.package_version import package_version
 from server.schemas import (
     MAX_PROMPTS,
     PARAMETERS,
@@ -20,6 +20,7 @@ from server.schemas import (
     SegmentParameters,
     TextParameters,
 )
+from server.v2 import description as v2
 
 _REF = "#/components/schemas/{model}"
 _OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -46,7 +47,7 @@ def describe_api() -> dict[str, Any]:
         TextParameters,
     ]
     _, schemas = models_json_schema([(model, "validation") for model in inputs], ref_template=_REF)
-    components = {**schemas["$defs"], "Inference": _INFERENCE, "Error": _ERROR}
+    components = {**schemas["$defs"], **v2.components(_REF), "Inference": _INFERENCE, "Error": _ERROR}
     sources = ("image_url", "image_base64")
     components["InferenceBody"]["oneOf"] = [
         {"required": [name], "properties": {name: {"type": "string"}}} for name in sources
@@ -60,19 +61,12 @@ def describe_api() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Model inference engine",
-            "version": _version(),
+            "version": package_version(),
             "description": "All tasks of YOLO; questions about images and captions with BLIP.",
         },
-        "paths": _paths(),
+        "paths": _paths() | v2.paths(_operation),
         "components": {"schemas": components},
     }
-
-
-def _version() -> str:
-    try:
-        return version("model-inference-engine")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"
 
 
 def _paths() -> dict[str, Any]:

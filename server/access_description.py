@@ -23,7 +23,7 @@ def describe_access(
     if has_keys:
         document["components"]["securitySchemes"] = _SCHEMES
     for route in routes:
-        name = "OpenInferenceError" if route.path.startswith("/v2") else "Error"
+        name = "ErrorText" if route.path.startswith("/v2") else "Error"
         error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
         codes = _codes(route.access, has_keys=has_keys, has_limit=settings.rate_limit > 0)
         added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}

@@ -114,7 +114,7 @@ def _inference() -> dict[str, Any]:
     file = {"type": "string", "format": "binary"}
     prompts = {"type": "array", "items": _TEXT, "maxItems": MAX_PROMPTS, "description": "Repeat the field."}
     form = {"model_id": _TEXT, "prompt": _TEXT, "prompts": prompts, "image": file, **_options()}
-    codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
+    codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress", *v2.CODES}
     codes -= {"unauthorized", "admin_key_required"}  # access_description.py adds them where there are keys
     operation = _operation(
         "Run a model on one image.", *sorted(codes), schema={"$ref": _REF.format(model="Inference")}

@@ -12,10 +12,10 @@ from pydantic.json_schema import models_json_schema
 from server.errors import KINDS
 from server.v2.schemas import (
     VERSION,
+    ErrorText,
     InferBody,
     InferReply,
     ModelMetadata,
-    OpenInferenceError,
     ServerMetadata,
 )
 from server.v2.tensors import HEADER_LENGTH
@@ -28,6 +28,8 @@ _NOT_OF_AN_IMAGE = {
     "exactly_one_image_source", "invalid_multipart", "invalid_image_url", "image_url_not_allowed",
     "image_url_disabled", "image_fetch_failed",
 }  # fmt: skip
+CODES = ("invalid_tensor", "answer_too_large")
+"""What no other protocol says."""
 _REPOSITORY = ("body_too_large", "invalid_json", "invalid_request")
 
 Operation = Callable[..., dict[str, Any]]
@@ -37,7 +39,7 @@ Operation = Callable[..., dict[str, Any]]
 def components(ref_template: str) -> dict[str, Any]:
     """The schemas that `paths` names."""
     asked: list[type[BaseModel]] = [InferBody]
-    answered: list[type[BaseModel]] = [InferReply, ModelMetadata, ServerMetadata, OpenInferenceError]
+    answered: list[type[BaseModel]] = [InferReply, ModelMetadata, ServerMetadata, ErrorText]
     _, schemas = models_json_schema(
         [*((model, "validation") for model in asked), *((model, "serialization") for model in answered)],
         ref_template=ref_template,
@@ -101,7 +103,7 @@ def _unavailable() -> list[str]:
 
 
 def _error() -> str:
-    return _REF.format(model=OpenInferenceError.__name__)
+    return _REF.format(model=ErrorText.__name__)
 
 
 def _ref(model: type[BaseModel]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class ServerMetadata(BaseModel):
     extensions: list[str]
 
 
-class OpenInferenceError(BaseModel):
+class ErrorText(BaseModel):
     """The body of every reply of this protocol that is no success: the code and the message."""
 
     error: str

@@ -26,8 +26,10 @@ class RawReply:
 
     @property
     def code(self) -> str:
-        """The code of an error in the one shape."""
-        error: dict[str, Any] = json.loads(self.body)["error"]
+        """The code of an error in the one shape, or in that of the Open Inference Protocol."""
+        error: Any = json.loads(self.body)["error"]
+        if isinstance(error, str):
+            return error.partition(":")[0]
         assert set(error) == {"code", "message", "request_id"}
         return str(error["code"])
 

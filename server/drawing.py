@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import orjson
@@ -77,7 +77,7 @@ def draw(picture: Pixels, answer: Mapping[str, Any]) -> Image.Image:
 
 def encode(image: Image.Image, kind: PictureKind, write: Write) -> None:
     """As a file, piece by piece."""
-    image.save(_Sink(write), kind, **_OPTIONS[kind])
+    image.save(cast("IO[bytes]", _Sink(write)), kind, **_OPTIONS[kind])
 
 
 def draw_and_encode(picture: Pixels, sketch: Sketch, write: Write) -> None:
@@ -114,8 +114,7 @@ def _draw_shape(brush: ImageDraw.ImageDraw, each: Mapping[str, Any], line_width:
         _draw_ring(brush, [_point(*corner) for corner in each["corners"]], colour, line_width)
     else:
         left, top, right, bottom = _place(each["box"])
-        # a pixel of both grounds around it is what makes a line seen on its own colour
-        brush.rectangle((left, top, max(right, left), max(bottom, top)), outline=colour, width=line_width)
+        brush.rectangle((left, top, right, bottom), outline=colour, width=line_width)
     if each.get("keypoints"):
         _draw_keypoints(brush, each["keypoints"], colour, line_width)
 
@@ -149,7 +148,6 @@ def _point(x: float, y: float) -> tuple[int, int]:
 
 def _place(box: Mapping[str, float]) -> Place:
     """The first and last pixels of a box."""
-    (left, top), (right, bottom) = _point(box["x1"], box["y1"]), _point(box["x2"], box["y2"])
-    return left, top, max(math.ceil(box["x2"]) - 1, left) if right < _FAR else right, max(
-        math.ceil(box["y2"]) - 1, top
-    ) if bottom < _FAR else bottom
+    left, top = _point(box["x1"], box["y1"])
+    right, bottom = _point(box["x2"] - 1e-3, box["y2"] - 1e-3)  # a box ends where the pixel behind it begins
+    return left, top, max(right, left), max(bottom, top)

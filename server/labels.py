@@ -14,7 +14,9 @@ Place = tuple[int, int, int, int]
 class Labels:
     """Of one picture."""
 
-    def __init__(self, draw: ImageDraw.ImageDraw, size: tuple[int, int], font: ImageFont.FreeTypeFont) -> None:
+    def __init__(
+        self, draw: ImageDraw.ImageDraw, size: tuple[int, int], font: ImageFont.FreeTypeFont
+    ) -> None:
         """`size` is the picture's (width, height)."""
         self._draw = draw
         self._size = size

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -45,6 +46,8 @@ _READERS: Mapping[str, Callable[[bytes], Parts | None]] = {
     "BMP": bmp.read,
     "WEBP": webp.read,
 }
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Check = Callable[[int, int], None]
@@ -153,7 +156,14 @@ class Decoder:
         width, height = sketch.size
         drawn = io.BytesIO()
         with self._budget.hold(width * height):
-            draw_and_encode(self.decode_upright(encoded), sketch, drawn.write)
+            picture = self.decode_upright(encoded)
+            try:
+                draw_and_encode(picture, sketch, drawn.write)
+            except RequestFailedError:
+                raise
+            except Exception as error:  # border: what a model says may be anything
+                log.exception("an answer cannot be drawn: %s", type(error).__name__)
+                raise RequestFailedError("image_unprocessable") from None
         return drawn.getvalue()
 
     def decode_upright(self, encoded: bytes) -> Pixels:

@@ -39,12 +39,21 @@ def draw_masks(picture: Pixels, predictions: Sequence[Mapping[str, Any]], line_w
             _fill_runs(layer, each["mask"], colour_index(each["class_id"]) + 1)
     _blend(picture, layer)
     for each, corners in reversed(polygons):
-        cv2.polylines(picture, [corners], True, colour_of(each["class_id"]), min(line_width, 255))
+        cv2.polylines(
+            picture, [_thinned(corners, line_width)], True, colour_of(each["class_id"]), min(line_width, 255)
+        )
 
 
 def _corners(polygon: Sequence[Sequence[float]]) -> npt.NDArray[np.int32]:
     """The pixels that they lie in, (corners, 2)."""
     return np.floor(np.asarray(polygon, np.float64)).clip(-(2**15), 2**15).astype(np.int32)
+
+
+def _thinned(corners: npt.NDArray[np.int32], line_width: int) -> npt.NDArray[np.int32]:
+    """Without those that lie in the line to the next one anyway."""
+    walked = np.hypot(*np.diff(corners, axis=0, prepend=corners[:1]).T).cumsum()
+    steps = np.floor(walked / max(line_width / 2, 1.0))
+    return np.ascontiguousarray(corners[np.diff(steps, prepend=-1.0) > 0])
 
 
 def _fill_runs(layer: Pixels, mask: Mapping[str, Any], number: int) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from models.demo.scenes import TEST_SEEDS, draw_scene
 from models.demo.task_dataset import scene_settings
 from server.palette import colour_of
+from server.run_lengths import runs_of
 from tests.serving import RunningServer, running_server
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -32,6 +33,7 @@ def server() -> Iterator[RunningServer]:
         "ENGINE_LOAD_AT_START": ",".join((*OWN, "shapes-detect", "shapes-vqa")),
         "ENGINE_RUNTIME": "torch",
         "ENGINE_REPLICAS": "1",
+        "ENGINE_MAX_LOADED_MODELS": "6",
     }
     with running_server(environment=environment) as server:
         yield server
@@ -90,13 +92,28 @@ def test_boxes_are_drawn_around_what_was_found(server: RunningServer) -> None:
 @pytest.mark.parametrize("masks", ["polygon", "rle"])
 def test_masks_are_drawn_over_what_was_found(server: RunningServer, masks: str) -> None:
     said, pixels, original = both(server, "segment", masks=masks)
-    assert said["predictions"]
-    for each in said["predictions"]:
-        box = each["box"]
-        x, y = round((box["x1"] + box["x2"]) / 2), round((box["y1"] + box["y2"]) / 2)
-        expected = (original[y, x] // 2).astype(int) + np.array(colour_of(each["class_id"])) // 2
-        assert np.abs(pixels[y, x].astype(int) - expected).max() <= 1
-    assert (pixels != original).any(-1).mean() > 0.02
+    inside = [mask_of(each, original.shape[:2]) for each in said["predictions"]]
+    assert inside
+    together = np.sum(inside, axis=0)
+    for each, mask in zip(said["predictions"], inside, strict=True):
+        alone = mask & (together == 1)
+        expected = original[alone] // 2 + np.array(colour_of(each["class_id"]), np.uint8) // 2
+        assert (pixels[alone] == expected).all(-1).mean() > 0.3, "the rest are lines and labels"
+    far = together == 0
+    assert (pixels[far] == original[far]).all(-1).mean() > 0.85
+
+
+def mask_of(each: Any, shape: tuple[int, int]) -> Any:
+    """Which pixels the answer says, booleans of `shape`."""
+    height, width = shape
+    if "polygon" in each:
+        image = Image.new("1", (width, height))
+        ImageDraw.Draw(image).polygon([tuple(point) for point in each["polygon"]], fill=1)
+        return np.asarray(image)
+    flat = np.zeros(height * width, bool)
+    for start, end in zip(*runs_of(each["mask"]["counts"], flat.size), strict=True):
+        flat[start:end] = True
+    return flat.reshape(width, height).T
 
 
 def test_keypoints_are_drawn(server: RunningServer) -> None:
@@ -131,7 +148,7 @@ def test_words_stand_below_the_untouched_original(
     _, pixels, original = both(server, model_id, **options)
     height, width = original.shape[:2]
     assert (pixels[:height, :width] == original).all()
-    assert len(pixels) > height and pixels[height:].max() == 255
+    assert len(pixels) > height and pixels[height:].max() > 200
 
 
 def test_the_largest_photograph_is_drawn_in_time_in_both_kinds(server: RunningServer) -> None:

@@ -63,7 +63,8 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 TIMEOUT = 4.0
 """Seconds for an image, and twice that for its second try: ten times what the largest takes."""
 DRAWING_PATIENCE = 5.0
-"""Times TIMEOUT for a picture that is drawn: four times what the largest takes as PNG, with masks and grain, on two busy cores."""
+"""Times TIMEOUT for a picture that is drawn: four times what the largest takes as PNG, with masks and grain, on a busy
+machine."""
 START_TIMEOUT = 60.0
 FIRST_WAIT = 600.0
 """Seconds after which it is said that no decoder ever came; they go on trying."""

@@ -1,7 +1,7 @@
 """An answer, drawn on the picture it was made for, and the encoded result. In a decoder's process or thread.
 
-Pillow draws lines and letters, mask_layer.py masks. Takes at most some 12 bytes of memory for each pixel of the picture, which
-itself is 3 of them (bench/drawing.py: 9), and what the encoded result takes.
+Pillow draws lines and letters, mask_layer.py masks. Takes at most some 12 bytes of memory for each pixel of the
+picture, which itself is 3 of them (bench/drawing.py: 9), and what the encoded result takes.
 """
 
 from __future__ import annotations

@@ -61,6 +61,9 @@ KINDS: Mapping[str, Kind] = {
         HTTPStatus.CONFLICT, "The model {subject} is being reloaded already; ask again when that is done."
     ),
     "method_not_allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not allowed here."),
+    "not_acceptable": Kind(
+        HTTPStatus.NOT_ACCEPTABLE, "Answers are application/json, or drawn as image/jpeg or image/png."
+    ),
     "request_timeout": Kind(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time."),
     "uri_too_long": Kind(HTTPStatus.REQUEST_URI_TOO_LONG, "The path and query are too long."),
     "headers_too_large": Kind(
@@ -78,6 +81,9 @@ KINDS: Mapping[str, Kind] = {
         _IMAGE, "The answers are too large for one reply; send fewer images or ask for fewer predictions."
     ),
     "image_unprocessable": Kind(_IMAGE, "The model cannot work on this image."),
+    "picture_too_large": Kind(
+        _IMAGE, "The answer drawn on this image is too large; ask for image/jpeg or for JSON."
+    ),
     "image_fetch_failed": Kind(_IMAGE, "The image could not be fetched: {subject}."),
     "rate_limited": Kind(
         HTTPStatus.TOO_MANY_REQUESTS, "Too many requests; Retry-After says when to go on.", 1.0

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.errors import KINDS
+from server.negotiation import MEDIA_TYPES
 from server.package_version import package_version
 from server.schemas import (
     MAX_PROMPTS,
@@ -124,6 +125,8 @@ def _inference() -> dict[str, Any]:
         for name, schema in form.items()
         if name != "image"
     ]
+    drawn = {"schema": {**file, "description": "The upright image with the answer drawn on it."}}
+    operation["responses"]["200"]["content"] |= dict.fromkeys(MEDIA_TYPES.values(), drawn)
     content = {
         "application/json": {"schema": {"$ref": _REF.format(model="InferenceBody")}},
         "image/*": {"schema": file},

@@ -25,7 +25,7 @@ _BINARY: Mapping[str, Any] = {"type": "string", "format": "binary"}
 _UNKNOWN = ("model_not_found", "not_found")
 _NOT_OF_AN_IMAGE = {
     "forbidden", "not_found", "method_not_allowed", "reload_in_progress", "unauthorized", "admin_key_required",
-    "exactly_one_image_source", "invalid_multipart", "invalid_image_url", "image_url_not_allowed",
+    "exactly_one_image_source", "invalid_multipart", "not_acceptable", "invalid_image_url", "image_url_not_allowed",
     "image_url_disabled", "image_fetch_failed",
 }  # fmt: skip
 CODES = ("invalid_tensor", "answer_too_large")

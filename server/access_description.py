@@ -8,6 +8,7 @@ from typing import Any
 from server.access_settings import AccessSettings
 from server.errors import KINDS
 from server.guarded_route import GuardedRoute, Level
+from server.operation import ERROR, ref
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -22,7 +23,7 @@ def describe_access(
     has_keys = settings.keys_file is not None
     if has_keys:
         document["components"]["securitySchemes"] = _SCHEMES
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    error = {"application/json": {"schema": ref(ERROR)}}
     for route in routes:
         codes = _codes(route.access, has_keys=has_keys, has_limit=settings.rate_limit > 0)
         added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}

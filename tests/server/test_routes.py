@@ -148,7 +148,7 @@ async def test_the_description_names_every_route_and_code(running: Running) -> N
         "/openapi.json",
         "/docs",
     }
-    codes = document["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"]
+    codes = document["components"]["schemas"]["ErrorDetail"]["properties"]["code"]["enum"]
     assert set(codes) == set(KINDS)
     _check_references(document, document)
 

@@ -34,8 +34,9 @@ def components(bodies: Sequence[type[BaseModel]], replies: Sequence[type[BaseMod
     )
     schemas: dict[str, Any] = {**sent["$defs"], **given["$defs"]}
     schemas["ErrorDetail"]["properties"]["code"]["enum"] = sorted(KINDS)
-    if "InferenceBody" in schemas:
-        _one_source(schemas["InferenceBody"])
+    for name in ("InferenceBody", "ListedImage"):
+        _one_source(schemas[name])
+    describe_parameters(schemas["ListBody"])
     return schemas
 
 

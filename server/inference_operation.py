@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from server.errors import KINDS
 from server.operation import TEXT, operation, ref
 from server.schemas import MAX_PROMPTS, PARAMETERS
 
+_FILE: Mapping[str, Any] = {"type": "string", "format": "binary"}
+_PROMPTS = {"type": "array", "items": TEXT, "maxItems": MAX_PROMPTS, "description": "Repeat the field."}
+_FORM: Mapping[str, Any] = {"model_id": TEXT, "prompt": TEXT, "prompts": _PROMPTS}
 
-def inference() -> dict[str, Any]:
+
+def inference(summary: str = "Run a model on one image.", reply: str = "InferenceReply") -> dict[str, Any]:
     """The operation as JSON types."""
-    file = {"type": "string", "format": "binary"}
-    prompts = {"type": "array", "items": TEXT, "maxItems": MAX_PROMPTS, "description": "Repeat the field."}
-    form = {"model_id": TEXT, "prompt": TEXT, "prompts": prompts, "image": file, **text_options()}
+    form = {**_FORM, "image": _FILE, **text_options()}
     codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
     codes -= {"unauthorized", "admin_key_required"}  # access_description.py adds them where there are keys
-    described = operation("Run a model on one image.", *sorted(codes), schema=ref("InferenceReply"))
+    described = operation(summary, *sorted(codes), schema=ref(reply))
     in_query = [
         {"name": name, "in": "query", "schema": schema, "description": "Only with an image as the body."}
         for name, schema in form.items()
@@ -24,12 +27,27 @@ def inference() -> dict[str, Any]:
     ]
     content = {
         "application/json": {"schema": ref("InferenceBody")},
-        "image/*": {"schema": file},
+        "image/*": {"schema": _FILE},
         "multipart/form-data": {
             "schema": {"type": "object", "properties": form, "required": ["model_id", "image"]}
         },
     }
     return {**described, "parameters": in_query, "requestBody": {"required": True, "content": content}}
+
+
+def list_inference(max_images: int) -> dict[str, Any]:
+    """The operation with several images, as JSON types."""
+    described = inference("Run a model on several images; the results are in their order.", "ListReply")
+    files = {"type": "array", "items": _FILE, "maxItems": max_images, "description": "Repeat the field."}
+    form = {**_FORM, "images": files, **text_options()}
+    content = {
+        "application/json": {"schema": ref("ListBody")},
+        "multipart/form-data": {
+            "schema": {"type": "object", "properties": form, "required": ["model_id", "images"]}
+        },
+    }
+    del described["parameters"]
+    return {**described, "requestBody": {"required": True, "content": content}}
 
 
 def text_options() -> dict[str, Any]:

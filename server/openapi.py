@@ -13,7 +13,8 @@ from server import schemas as bodies
 from server import state_schemas as states
 from server.components import components
 from server.errors import KINDS
-from server.inference_operation import inference
+from server.inference_operation import inference, list_inference
+from server.list_settings import ListSettings
 from server.operation import OBJECT, TEXT, operation, readiness, ref
 
 _UNKNOWN = ("model_not_found", "not_found")
@@ -22,6 +23,8 @@ _LOADING = sorted(
 )
 BODIES: tuple[type[BaseModel], ...] = (
     bodies.InferenceBody,
+    bodies.ListBody,
+    bodies.ListedImage,
     bodies.DetectParameters,
     bodies.SegmentParameters,
     bodies.ClassifyParameters,
@@ -31,6 +34,7 @@ BODIES: tuple[type[BaseModel], ...] = (
 REPLIES: tuple[type[BaseModel], ...] = (
     replies.InferenceReply,
     replies.ErrorBody,
+    replies.ListReply,
     states.ModelsReply,
     states.ModelReply,
     states.HealthReply,
@@ -39,8 +43,9 @@ REPLIES: tuple[type[BaseModel], ...] = (
 """What they get; with what these consist of."""
 
 
-def describe_api() -> dict[str, Any]:
-    """The document as JSON types."""
+def describe_api(limits: ListSettings | None = None) -> dict[str, Any]:
+    """The document as JSON types; `limits` are the settings, their defaults without."""
+    limits = limits or ListSettings.model_validate({})
     return {
         "openapi": "3.1.0",
         "info": {
@@ -48,7 +53,8 @@ def describe_api() -> dict[str, Any]:
             "version": _version(),
             "description": "All tasks of YOLO; questions about images and captions with BLIP.",
         },
-        "paths": _paths(),
+        "servers": [{"url": ".", "description": "The one that this document is from."}],
+        "paths": _paths(limits),
         "components": {"schemas": components(BODIES, REPLIES)},
     }
 
@@ -60,12 +66,13 @@ def _version() -> str:
         return "0"
 
 
-def _paths() -> dict[str, Any]:
+def _paths(limits: ListSettings) -> dict[str, Any]:
     model_id = {"name": "model_id", "in": "path", "required": True, "schema": TEXT}
     with_id = {"parameters": [model_id]}
     model = ref("ModelReply")
     return {
         "/inference": {"post": inference()},
+        "/inference/batch": {"post": list_inference(limits.max_listed_images)},
         "/models": {"get": operation("List all models and their states.", schema=ref("ModelsReply"))},
         "/models/{model_id}": {**with_id, "get": operation("Show one model.", *_UNKNOWN, schema=model)},
         "/models/{model_id}/load": {
@@ -102,5 +109,7 @@ def _paths() -> dict[str, Any]:
         },
         "/metrics": {"get": operation("Counters for Prometheus.", schema=TEXT, media_type="text/plain")},
         "/openapi.json": {"get": operation("This description.", schema=OBJECT)},
-        "/docs": {"get": operation("This description as a page.", schema=TEXT, media_type="text/html")},
+        "/docs": {
+            "get": operation("This description as a page to try it on.", schema=TEXT, media_type="text/html")
+        },
     }

@@ -134,3 +134,10 @@ class ErrorBody(Reply):
     """The body of every reply that is no success."""
 
     error: ErrorDetail
+
+
+class ListReply(Reply):
+    """The 200 of `POST /inference/batch`: for each image, in order, its answer or why there is none."""
+
+    results: Sequence[InferenceReply | ErrorBody]
+    request_id: str

@@ -45,18 +45,22 @@ class Answered:
 
 def reply_to(answered: Answered, request_id: str) -> JsonReply:
     """The 200. Raises ValueError if the worker's fragment is not a JSON object."""
+    stages = [f"{name};dur={value}" for name, value in answered.timings.milliseconds().items()]
+    stages.append(f'batch;desc="{answered.result.batch_size}"')
+    if answered.origin:
+        stages.append(f'cache;desc="{answered.origin}"')
+    return JsonReply(body_of(answered, request_id), headers={"server-timing": ", ".join(stages)})
+
+
+def body_of(answered: Answered, request_id: str) -> bytes:
+    """The answer as JSON. Raises ValueError if the worker's fragment is not a JSON object."""
     milliseconds = answered.timings.milliseconds()
     width, height = answered.size
     head = {"model_id": answered.model_id, "task": answered.task, "image": {"width": width, "height": height}}
     origin = answered.origin
     shown = {"cache": origin} if origin else {}
     tail = {**shown, "timings_ms": milliseconds, "request_id": request_id}
-    body = splice(orjson.dumps(head), answered.result.payload, orjson.dumps(tail))
-    stages = [f"{name};dur={value}" for name, value in milliseconds.items()]
-    stages.append(f'batch;desc="{answered.result.batch_size}"')
-    if origin:
-        stages.append(f'cache;desc="{origin}"')
-    return JsonReply(body, headers={"server-timing": ", ".join(stages)})
+    return splice(orjson.dumps(head), answered.result.payload, orjson.dumps(tail))
 
 
 def splice(*objects: bytes) -> bytes:

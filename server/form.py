@@ -97,9 +97,10 @@ class _Collector:
             self._has_long = True
         kind, options = parse_options_header(disposition.decode("latin-1"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
-        num_parts = len(self._parts) + len(self._prompts)
+        num_parts = len(self._parts) + len(self._prompts) + len(self._images)
+        max_parts = MAX_PARTS - 1 + self._max_images
         is_image = name in self._file_names
-        if kind != b"form-data" or not name or name in self._parts or num_parts >= MAX_PARTS:
+        if kind != b"form-data" or not name or name in self._parts or num_parts >= max_parts:
             raise RequestFailedError("invalid_multipart")
         self._limit = self._max_image_bytes if is_image else MAX_FIELD_BYTES
         self._part = bytearray()

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -120,9 +119,9 @@ async def test_a_form_with_too_many_files_is_refused_and_a_raw_image_is_no_list(
 
 
 async def test_an_image_that_kills_its_worker_takes_no_other_with_it(
-    running: Running, tmp_path: Path
+    running: Running,
 ) -> None:
-    images = [{**GOOD, "prompt": "a"}, {**GOOD, "prompt": f"die {tmp_path}"}, {**GOOD, "prompt": "b"}]
+    images = [{**GOOD, "prompt": "a"}, {**GOOD, "prompt": "die"}, {**GOOD, "prompt": "b"}]
     reply = await ask(running, images, model_id="ask")
     assert outcomes(reply) == ["ask", "image_unprocessable", "ask"]
 

@@ -13,6 +13,7 @@ from server import schemas as bodies
 from server import state_schemas as states
 from server.components import components
 from server.errors import KINDS
+from server.examples import add_examples
 from server.inference_operation import inference, list_inference
 from server.list_settings import ListSettings
 from server.operation import OBJECT, TEXT, operation, readiness, ref
@@ -46,6 +47,8 @@ REPLIES: tuple[type[BaseModel], ...] = (
 def describe_api(limits: ListSettings | None = None) -> dict[str, Any]:
     """The document as JSON types; `limits` are the settings, their defaults without."""
     limits = limits or ListSettings.model_validate({})
+    paths = _paths(limits)
+    add_examples(paths)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -54,7 +57,7 @@ def describe_api(limits: ListSettings | None = None) -> dict[str, Any]:
             "description": "All tasks of YOLO; questions about images and captions with BLIP.",
         },
         "servers": [{"url": ".", "description": "The one that this document is from."}],
-        "paths": _paths(limits),
+        "paths": paths,
         "components": {"schemas": components(BODIES, REPLIES)},
     }
 

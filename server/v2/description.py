@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.errors import KINDS
+from server.operation import ERROR
 from server.v2.schemas import (
     VERSION,
     ErrorText,
@@ -81,7 +82,9 @@ def paths(operation: Operation) -> dict[str, Any]:
             "get": operation("Open Inference Protocol: whether a model serves.", *_UNKNOWN, *_unavailable()),
         }
         described[f"{path}/infer"] = {**model, "post": _infer(operation)}
-    shaped = orjson.dumps(described).replace(b'"#/components/schemas/Error"', b'"%b"' % _error().encode())
+    shaped = orjson.dumps(described).replace(
+        _REF.format(model=ERROR).join('""').encode(), b'"%b"' % _error().encode()
+    )
     return dict(orjson.loads(shaped))
 
 

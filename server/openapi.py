@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from server.chat.description import CHAT_CODES, chat_paths, chat_schemas
 from server.errors import KINDS
 from server.schemas import (
     MAX_PROMPTS,
@@ -35,6 +36,14 @@ _LOADING = sorted(
     code for code, kind in KINDS.items() if kind.status == 503 and code not in ("queue_full", "out_of_memory")
 )
 
+_INFERENCE_CODES = (
+    set(KINDS)
+    - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
+    - {"unauthorized", "admin_key_required"}  # access_description.py adds them where there are keys
+    - CHAT_CODES
+)
+"""What a request to run a model may be told."""
+
 
 def describe_api() -> dict[str, Any]:
     """The document as JSON types."""
@@ -46,7 +55,7 @@ def describe_api() -> dict[str, Any]:
         TextParameters,
     ]
     _, schemas = models_json_schema([(model, "validation") for model in inputs], ref_template=_REF)
-    components = {**schemas["$defs"], "Inference": _INFERENCE, "Error": _ERROR}
+    components = {**schemas["$defs"], **chat_schemas(_REF), "Inference": _INFERENCE, "Error": _ERROR}
     sources = ("image_url", "image_base64")
     components["InferenceBody"]["oneOf"] = [
         {"required": [name], "properties": {name: {"type": "string"}}} for name in sources
@@ -63,7 +72,7 @@ def describe_api() -> dict[str, Any]:
             "version": _version(),
             "description": "All tasks of YOLO; questions about images and captions with BLIP.",
         },
-        "paths": _paths(),
+        "paths": {**_paths(), **chat_paths(_operation, sorted(_INFERENCE_CODES))},
         "components": {"schemas": components},
     }
 
@@ -120,11 +129,8 @@ def _inference() -> dict[str, Any]:
     file = {"type": "string", "format": "binary"}
     prompts = {"type": "array", "items": _TEXT, "maxItems": MAX_PROMPTS, "description": "Repeat the field."}
     form = {"model_id": _TEXT, "prompt": _TEXT, "prompts": prompts, "image": file, **_options()}
-    codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
-    codes -= {"unauthorized", "admin_key_required"}  # access_description.py adds them where there are keys
-    operation = _operation(
-        "Run a model on one image.", *sorted(codes), schema={"$ref": _REF.format(model="Inference")}
-    )
+    schema = {"$ref": _REF.format(model="Inference")}
+    operation = _operation("Run a model on one image.", *sorted(_INFERENCE_CODES), schema=schema)
     in_query = [
         {"name": name, "in": "query", "schema": schema, "description": "Only with an image as the body."}
         for name, schema in form.items()
@@ -160,12 +166,13 @@ def _operation(
     success: Sequence[HTTPStatus] = (HTTPStatus.OK,),
     schema: Mapping[str, Any] = _OBJECT,
     media_type: str = "application/json",
+    error_model: str = "Error",
 ) -> dict[str, Any]:
     """`codes` besides those that any request may be told."""
     by_status: dict[str, set[str]] = {}
     for code in (*_ANYWHERE, *codes):
         by_status.setdefault(str(KINDS[code].status.value), set()).add(code)
-    error = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
+    error = {"application/json": {"schema": {"$ref": _REF.format(model=error_model)}}}
     return {
         "summary": summary,
         "responses": {
@@ -263,6 +270,15 @@ _INFERENCE: Mapping[str, Any] = {
         "captions": {
             **_answers("caption"),
             "description": "Of caption with prompts: one for each, in order.",
+        },
+        "tokens": {
+            "type": "object",
+            "description": "Of vqa and caption: tokens of the texts that were read and written.",
+            "properties": {"prompt": _INTEGER, "written": _INTEGER},
+        },
+        "is_cut": {
+            "type": "boolean",
+            "description": "Of vqa and caption: a text ends because it has max_new_tokens.",
         },
         "vision_cached": {
             "type": "boolean",

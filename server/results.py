@@ -52,11 +52,16 @@ def reply_to(answered: Answered, request_id: str) -> JsonReply:
     shown = {"cache": origin} if origin else {}
     tail = {**shown, "timings_ms": milliseconds, "request_id": request_id}
     body = splice(orjson.dumps(head), answered.result.payload, orjson.dumps(tail))
-    stages = [f"{name};dur={value}" for name, value in milliseconds.items()]
+    return JsonReply(body, headers=timing_headers(answered))
+
+
+def timing_headers(answered: Answered) -> dict[str, str]:
+    """What every protocol's 200 says of the time each stage took."""
+    stages = [f"{name};dur={value}" for name, value in answered.timings.milliseconds().items()]
     stages.append(f'batch;desc="{answered.result.batch_size}"')
-    if origin:
-        stages.append(f'cache;desc="{origin}"')
-    return JsonReply(body, headers={"server-timing": ", ".join(stages)})
+    if answered.origin:
+        stages.append(f'cache;desc="{answered.origin}"')
+    return {"server-timing": ", ".join(stages)}
 
 
 def splice(*objects: bytes) -> bytes:

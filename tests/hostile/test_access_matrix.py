@@ -24,6 +24,7 @@ ACCESS = {
     "/inference": "key", "/models": "key", "/models/{model_id}": "key", "/models/{model_id}/load": "admin",
     "/models/{model_id}/unload": "admin", "/models/{model_id}/reload": "admin", "/healthz": "public", "/readyz": "public",
     "/livez": "public", "/metrics": "key", "/openapi.json": "key", "/docs": "key",
+    "/v1/chat/completions": "key", "/v1/models": "key", "/v1/models/{model_id}": "key",
 }  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 REFUSED = {

@@ -12,7 +12,7 @@ from server.chat.schemas import (
     ChatBody,
     ChatCompletion,
     ChatCompletionChunk,
-    ChatError,
+    ChatErrorBody,
     ChatModel,
     ChatModelList,
 )
@@ -20,7 +20,7 @@ from server.chat.schemas import (
 CHAT_CODES = frozenset({"image_required", "several_images", "not_supported", "not_a_chat_model"})
 """That no other protocol's clients are told."""
 _NOT_OF_CHAT = {"exactly_one_image_source", "invalid_multipart"}
-_READ: Sequence[type[BaseModel]] = (ChatCompletion, ChatCompletionChunk, ChatModel, ChatModelList, ChatError)
+_READ: Sequence[type[BaseModel]] = (ChatCompletion, ChatCompletionChunk, ChatModel, ChatModelList, ChatErrorBody)
 
 
 def chat_schemas(ref_template: str) -> Mapping[str, Any]:
@@ -37,7 +37,7 @@ def chat_paths(operation: Callable[..., dict[str, Any]], inference_codes: Sequen
     `POST /inference`."""
 
     def described(summary: str, model: type[BaseModel], *codes: str) -> dict[str, Any]:
-        return operation(summary, *codes, schema=_ref(model), error_model=ChatError.__name__)
+        return operation(summary, *codes, schema=_ref(model), error_model=ChatErrorBody.__name__)
 
     model_id = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
     codes = sorted((set(inference_codes) | CHAT_CODES) - _NOT_OF_CHAT)

@@ -209,7 +209,7 @@ class ChatErrorDetail(_Reply):
     code: str
 
 
-class ChatError(_Reply):
+class ChatErrorBody(_Reply):
     """The body of every reply under /v1 that is no success."""
 
     error: ChatErrorDetail

@@ -101,14 +101,12 @@ async def test_whatever_goes_wrong_has_its_status_before_a_stream_begins(
         ("\x00", (400, "invalid_parameter", "messages")), ("say []", (500, "internal", None)),
     ]:  # fmt: skip
         assert error_of(await ask(running, about(text, stream=stream))) == expected, text
-    assert (
-        error_of(await ask(running, about("x", "data:image/png;base64,!", stream=stream)))[1]
-        == "invalid_base64"
-    )
-    assert (
-        error_of(await ask(running, about("x", "http://127.0.0.1/a.png", stream=stream)))[1]
-        == "image_url_not_allowed"
-    )
+    for address, code in [
+        ("http://127.0.0.1/a.png", "image_url_not_allowed"), ("data:image/png;base64,", "empty_body"),
+        *((f"data:image/png;base64,{text}", "invalid_base64") for text in ("!", "\x00", "AAA", "data:image/png;base64," * 1000)),
+        ("data:image/png;base64,AAAA", "image_undecodable"),
+    ]:  # fmt: skip
+        assert error_of(await ask(running, about("x", address, stream=stream)))[1] == code, address
 
 
 async def test_a_request_that_is_none_for_a_chat_is_refused(running: Running) -> None:

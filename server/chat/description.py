@@ -20,7 +20,13 @@ from server.chat.schemas import (
 CHAT_CODES = frozenset({"image_required", "several_images", "not_supported", "not_a_chat_model"})
 """That no other protocol's clients are told."""
 _NOT_OF_CHAT = {"exactly_one_image_source", "invalid_multipart"}
-_READ: Sequence[type[BaseModel]] = (ChatCompletion, ChatCompletionChunk, ChatModel, ChatModelList, ChatErrorBody)
+_READ: Sequence[type[BaseModel]] = (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatModel,
+    ChatModelList,
+    ChatErrorBody,
+)
 
 
 def chat_schemas(ref_template: str) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 from server.access_settings import AccessSettings
 from server.errors import KINDS
 from server.guarded_route import GuardedRoute, Level
-from server.operation import ERROR, ref
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -24,20 +23,16 @@ def describe_access(
     if has_keys:
         document["components"]["securitySchemes"] = _SCHEMES
     for route in routes:
-        error = {"application/json": {"schema": ref(_error_of(route.path))}}
         codes = _codes(route.access, has_keys=has_keys, has_limit=settings.rate_limit > 0)
-        added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}
         for name, operation in document["paths"].get(route.path, {}).items():
             if name == "parameters":
                 continue
+            error = operation["responses"]["500"]["content"]  # in the shape of its protocol
+            added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}
             if has_keys:
                 schemes = () if route.access == "public" else _SCHEMES
                 operation["security"] = [{scheme: []} for scheme in schemes]
             operation["responses"] = dict(sorted((operation["responses"] | added).items()))
-
-
-def _error_of(path: str) -> str:
-    return "ErrorText" if path.startswith("/v2") else ERROR
 
 
 def _codes(access: Level, *, has_keys: bool, has_limit: bool) -> list[str]:

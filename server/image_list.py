@@ -11,10 +11,9 @@ from server import form, schemas
 from server.body import BodyShare, read_body
 from server.errors import RequestFailedError
 from server.intake import (
-    MAX_CONTENT_TYPE_CHARS,
     InferenceRequest,
     Options,
-    check_is_plain,
+    content_type_of,
     from_body,
     parse_query,
 )
@@ -34,11 +33,7 @@ class ListIntake:
     async def read(self, scope: Scope, receive: Receive, share: BodyShare) -> list[Listed]:
         """Read one request; nothing of an image is decoded yet. Raises RequestFailedError for what is wrong with the
         whole, and ClientDisconnectedError."""
-        check_is_plain(scope)
-        content_type = dict(reversed(scope["headers"])).get(b"content-type", b"").decode("latin-1")
-        kind = content_type.partition(";")[0].strip().lower()
-        if len(content_type) > MAX_CONTENT_TYPE_CHARS:
-            raise RequestFailedError("unsupported_media_type")
+        kind, content_type = content_type_of(scope)
         query, prompts = parse_query(scope["query_string"])
         if kind == "application/json":
             if query or prompts:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from server.chat.description import CHAT_CODES
 from server.errors import KINDS
 from server.negotiation import MEDIA_TYPES
 from server.operation import TEXT, operation, ref
 from server.schemas import MAX_PROMPTS, PARAMETERS
 from server.v2 import description as v2
 
+INFERENCE_CODES = (
+    set(KINDS)
+    - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
+    - {"unauthorized", "admin_key_required"}  # access_description.py adds them where there are keys
+    - CHAT_CODES
+    - set(v2.CODES)
+)
+"""What a request to run a model may be told."""
 _FILE: Mapping[str, Any] = {"type": "string", "format": "binary"}
 _PROMPTS = {"type": "array", "items": TEXT, "maxItems": MAX_PROMPTS, "description": "Repeat the field."}
 _FORM: Mapping[str, Any] = {"model_id": TEXT, "prompt": TEXT, "prompts": _PROMPTS}
@@ -19,10 +28,7 @@ _FORM: Mapping[str, Any] = {"model_id": TEXT, "prompt": TEXT, "prompts": _PROMPT
 def inference(summary: str = "Run a model on one image.", reply: str = "InferenceReply") -> dict[str, Any]:
     """The operation as JSON types."""
     form = {**_FORM, "image": _FILE, **text_options()}
-    codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
-    codes -= set(v2.CODES)
-    codes -= {"unauthorized", "admin_key_required"}  # access_description.py adds them where there are keys
-    described = operation(summary, *sorted(codes), schema=ref(reply))
+    described = operation(summary, *sorted(INFERENCE_CODES), schema=ref(reply))
     in_query = [
         {"name": name, "in": "query", "schema": schema, "description": "Only with an image as the body."}
         for name, schema in form.items()

@@ -48,13 +48,7 @@ class Intake:
 
         `admit` is called before the body is read where the query names the model, else before it is unpacked.
         """
-        headers = dict(reversed(scope["headers"]))
-        if b"content-encoding" in headers:
-            check_is_plain(scope)
-        content_type = headers.get(b"content-type", b"").decode("latin-1")
-        kind = content_type.partition(";")[0].strip().lower()
-        if len(content_type) > MAX_CONTENT_TYPE_CHARS:
-            raise RequestFailedError("unsupported_media_type")
+        kind, content_type = content_type_of(scope)
         query, prompts = parse_query(scope["query_string"])
         if kind == "application/json":
             if query or prompts:
@@ -71,6 +65,13 @@ class Intake:
             options = Options(query, prompts)
             return options.request(await read_body(scope, receive, self.max_body_bytes, share))
         raise RequestFailedError("unsupported_media_type")
+
+    async def read_json(self, scope: Scope, receive: Receive, share: BodyShare) -> bytes:
+        """The body of a protocol that knows JSON alone. Raises RequestFailedError, ClientDisconnectedError."""
+        kind, _ = content_type_of(scope)
+        if kind != "application/json":
+            raise RequestFailedError("unsupported_media_type")
+        return await read_body(scope, receive, self.max_json_bytes, share)
 
     def _from_json(self, body: bytes, admit: Admit) -> InferenceRequest:
         parsed = schemas.parse_json(body)
@@ -91,11 +92,9 @@ class Intake:
 
 def from_body(parsed: schemas.InferenceBody) -> InferenceRequest:
     """What a JSON object asks for. Raises RequestFailedError."""
-    image_url, encoded = parsed.image_url, parsed.image_base64
-    if image_url is not None and image_url[:5].lower() == "data:":
-        if not is_data_url(image_url):
-            raise RequestFailedError("invalid_image_url")
-        encoded, image_url = image_url, None
+    encoded, image_url = parsed.image_base64, None
+    if parsed.image_url is not None:
+        encoded, image_url = image_source(parsed.image_url)
     return InferenceRequest(
         model_id=parsed.model_id,
         prompt=parsed.prompt,
@@ -123,6 +122,27 @@ class Options:
         return InferenceRequest(
             self.model_id, self._prompt, self._fields, is_text=True, encoded=image, prompts=self._prompts
         )
+
+
+def image_source(address: str) -> tuple[str | None, str | None]:
+    """`encoded` and `image_url` of the request for an image at `address`, which may carry it itself.
+    Raises RequestFailedError."""
+    if address[:5].lower() != "data:":
+        return None, address
+    if not is_data_url(address):
+        raise RequestFailedError("invalid_image_url")
+    return address, None
+
+
+def content_type_of(scope: Scope) -> tuple[str, str]:
+    """Of a body that is not compressed: the media type in lower case, and the whole header."""
+    headers = dict(reversed(scope["headers"]))
+    if b"content-encoding" in headers:
+        check_is_plain(scope)
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    if len(content_type) > MAX_CONTENT_TYPE_CHARS:
+        raise RequestFailedError("unsupported_media_type")
+    return content_type.partition(";")[0].strip().lower(), content_type
 
 
 def check_is_plain(scope: Scope) -> None:

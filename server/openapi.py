@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from server import reply_schemas as replies
 from server import schemas as bodies
 from server import state_schemas as states
+from server.chat.description import chat_paths, chat_schemas
 from server.components import TEMPLATE, components
 from server.errors import KINDS
 from server.examples import add_examples
-from server.inference_operation import inference, list_inference
+from server.inference_operation import INFERENCE_CODES, inference, list_inference
 from server.list_settings import ListSettings
 from server.operation import OBJECT, TEXT, operation, readiness, ref
 from server.package_version import package_version
@@ -58,8 +59,10 @@ def describe_api(limits: ListSettings | None = None) -> dict[str, Any]:
             "description": "All tasks of YOLO; questions about images and captions with BLIP.",
         },
         "servers": [{"url": ".", "description": "The one that this document is from."}],
-        "paths": paths | v2.paths(operation),
-        "components": {"schemas": components(BODIES, REPLIES) | v2.components(TEMPLATE)},
+        "paths": paths | chat_paths(operation, sorted(INFERENCE_CODES)) | v2.paths(operation),
+        "components": {
+            "schemas": components(BODIES, REPLIES) | chat_schemas(TEMPLATE) | v2.components(TEMPLATE)
+        },
     }
 
 

@@ -32,12 +32,13 @@ def operation(
     success: Sequence[HTTPStatus] = (HTTPStatus.OK,),
     schema: Mapping[str, Any] = OBJECT,
     media_type: str = "application/json",
+    error_model: str = ERROR,
 ) -> dict[str, Any]:
-    """`codes` besides those that any request may be told."""
+    """`codes` besides those that any request may be told; `error_model` names the schema of their replies."""
     by_status: dict[str, set[str]] = {}
     for code in (*_ANYWHERE, *codes):
         by_status.setdefault(str(KINDS[code].status.value), set()).add(code)
-    error = {"application/json": {"schema": ref(ERROR)}}
+    error = {"application/json": {"schema": ref(error_model)}}
     return {
         "summary": summary,
         "responses": {

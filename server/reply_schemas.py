@@ -84,6 +84,13 @@ class Caption(Reply):
     caption: str
 
 
+class TokenCounts(Reply):
+    """Of texts; a picture has none. Of several prompts the sum."""
+
+    prompt: int = Field(description="Read, with those that begin and end a text.")
+    written: int = Field(description="Made, with the one that ends a text; not the beginning of a caption.")
+
+
 class InferenceReply(Reply):
     """The 200 of `POST /inference`. What other tasks than its own say is None."""
 
@@ -104,6 +111,10 @@ class InferenceReply(Reply):
     answers: Sequence[Answer] | None = Field(None, description="Of vqa with prompts: one for each, in order.")
     captions: Sequence[Caption] | None = Field(
         None, description="Of caption with prompts: one for each, in order."
+    )
+    tokens: TokenCounts | None = Field(None, description="Of vqa and caption.")
+    is_cut: bool | None = Field(
+        None, description="Of vqa and caption: a text ends because it has max_new_tokens."
     )
     vision_cached: bool | None = Field(
         None,

@@ -9,6 +9,8 @@ from starlette.responses import Response
 
 from server.access import NOBODY
 from server.access_description import describe_access
+from server.chat.completions import ChatCompletions
+from server.chat.models import ChatModels
 from server.docs import docs_routes
 from server.engine import Engine
 from server.guarded_route import GuardedRoute, Level
@@ -36,6 +38,7 @@ class Routes:
         metrics: Level = "public" if settings.public_metrics else "key"
         docs: Level = "public" if settings.public_docs else "key"
         inference = Inference(self._engine)
+        chat, chat_models = ChatCompletions(self._engine), ChatModels(self._registry)
         return [
             GuardedRoute("/inference", inference, methods=["POST"], access="key"),
             GuardedRoute("/inference/batch", ListInference(self._engine), methods=["POST"], access="key"),
@@ -44,6 +47,9 @@ class Routes:
             GuardedRoute("/models/{model_id}/load", self.load_model, methods=["POST"], access="admin"),
             GuardedRoute("/models/{model_id}/unload", self.unload_model, methods=["POST"], access="admin"),
             GuardedRoute("/models/{model_id}/reload", self.reload_model, methods=["POST"], access="admin"),
+            GuardedRoute("/v1/chat/completions", chat, methods=["POST"], access="key"),
+            GuardedRoute("/v1/models", chat_models.list_models, methods=["GET"], access="key"),
+            GuardedRoute("/v1/models/{model_id}", chat_models.show_model, methods=["GET"], access="key"),
             GuardedRoute("/healthz", self.readiness, methods=["GET"], access="public"),
             GuardedRoute("/readyz", self.readiness, methods=["GET"], access="public"),
             GuardedRoute("/livez", self.liveness, methods=["GET"], access="public"),

@@ -30,6 +30,7 @@ ACCESS = {
     "/v2/repository/models/{model_id}/load": "admin", "/v2/repository/models/{model_id}/unload": "admin",
     "/livez": "public", "/metrics": "key", "/openapi.json": "key", "/docs": "key", "/docs/swagger-ui-bundle.js": "key",
     "/docs/swagger-ui.css": "key", "/docs/start.js": "key",
+    "/v1/chat/completions": "key", "/v1/models": "key", "/v1/models/{model_id}": "key",
 }  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 REFUSED = {

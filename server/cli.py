@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options, unknown = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    if options.command == "predict":  # argparse takes sources only where they follow the model at once
+        options.sources += [text for text in unknown if text == "-" or not text.startswith("-")]
+        unknown = [text for text in unknown if text not in options.sources]
     if unknown and options.command not in ("serve", "doctor"):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     from server.settings_load import EXIT_CONFIG, SettingsError, load_settings, unknown_flags

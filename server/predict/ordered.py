@@ -37,10 +37,15 @@ async def in_order(
                     return
                 task = asyncio.create_task(one(item))
                 running.add(task)
-                task.add_done_callback(running.discard)
+                task.add_done_callback(ended)
                 await begun.put(task)
         except Exception as error:  # noqa: BLE001 - raised where the results are taken
             await begun.put(error)
+
+    def ended(task: asyncio.Task[R]) -> None:
+        running.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, also where nobody takes the result any more
 
     running: set[asyncio.Task[R]] = set()
     beginner = asyncio.create_task(begin())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,16 @@ def test_every_task_has_its_typed_answer(client: Any) -> None:
     with pytest.raises(RejectedError) as raised:
         client.caption(SAMPLE, "shapes-vqa", top=2)
     assert raised.value.code == "invalid_parameter"
+
+
+def test_the_example_of_the_readme_runs(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(from server.client .*?)^```$", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    command = [sys.executable, "-c", code.replace("http://127.0.0.1:5000", server.url)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("circle 0.97") and done.stdout.splitlines()[-1].isdigit()
 
 
 def test_models_are_listed_loaded_and_unloaded(client: Any) -> None:

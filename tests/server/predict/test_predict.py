@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from server.cli import main
 from tests.server.client.origin import REPLY, Answer, Asked, Origin, refusal, running_origin
 
 ROOT = Path(__file__).parents[3]
@@ -31,8 +34,9 @@ class Engine(Origin):
     def next(self, asked: Asked) -> Answer:
         if asked.method == "GET":
             return MODEL
+        answer = super().next(asked)
         time.sleep(self.delay)
-        return super().next(asked)
+        return answer
 
 
 @pytest.fixture
@@ -63,16 +67,31 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
-def run(
-    engine: Origin, *arguments: str | bytes | Path, stdin: bytes = b"", **variables: str
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        command(engine, *arguments),
-        input=stdin,
-        capture_output=True,
-        timeout=60,
-        env={**environment(), **variables},
-    )
+@dataclass
+class Done:
+    """What came of a run in this process."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """The command as the console script runs it."""
+
+    def run(engine: Origin, *arguments: Any, stdin: bytes = b"", **variables: str) -> Done:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = main([os.fsdecode(each) for each in command(engine, *arguments)[3:]])
+        captured = capfdbinary.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return run
 
 
 @contextlib.contextmanager
@@ -99,7 +118,7 @@ def names(output: bytes | Path) -> list[str]:
 
 
 def test_files_folders_patterns_addresses_and_standard_input_are_sources(
-    engine: Engine, folder: Path
+    run: Run, engine: Engine, folder: Path
 ) -> None:
     address = "https://images.example/x.jpg"
     odd = os.fsencode(folder) + b"/\xff.jpg"
@@ -118,7 +137,9 @@ def test_files_folders_patterns_addresses_and_standard_input_are_sources(
     assert fetched == {"model_id": "m", "image_url": address, "parameters": {"confidence": 0.5}}
 
 
-def test_folders_are_looked_into_when_asked_and_links_are_no_loop(engine: Engine, folder: Path) -> None:
+def test_folders_are_looked_into_when_asked_and_links_are_no_loop(
+    run: Run, engine: Engine, folder: Path
+) -> None:
     assert sorted(names(run(engine, folder).stdout)) == ["a.jpg", "b.PNG"]
     deep = run(engine, "--recursive", folder)
     assert (deep.returncode, sorted(names(deep.stdout))) == (0, ["a.jpg", "b.PNG", "c.webp"])
@@ -126,7 +147,9 @@ def test_folders_are_looked_into_when_asked_and_links_are_no_loop(engine: Engine
     assert names(listed.stdout) == ["a.jpg", "b.PNG"]
 
 
-def test_what_has_no_answer_is_a_record_and_the_exit_code_says_so(engine: Engine, folder: Path) -> None:
+def test_what_has_no_answer_is_a_record_and_the_exit_code_says_so(
+    run: Run, engine: Engine, folder: Path
+) -> None:
     empty = folder / "deep" / "empty"
     empty.mkdir()
     (folder / "gone.jpg").symlink_to("nowhere")
@@ -172,8 +195,6 @@ def test_wrong_arguments_are_named(
     code: int,
     part: str,
 ) -> None:
-    from server.cli import main
-
     monkeypatch.chdir(folder.parent)
     try:
         ended = main(["predict", "m", "--server", engine.url, *arguments])
@@ -188,7 +209,7 @@ def test_wrong_arguments_are_named(
     [("invalid_parameter", 400, 2), ("unauthorized", 401, 1), ("weights_invalid", 503, 1)],
 )
 def test_what_would_fail_for_every_source_ends_the_run(
-    engine: Engine, folder: Path, code: str, status: int, ended: int
+    run: Run, engine: Engine, folder: Path, code: str, status: int, ended: int
 ) -> None:
     engine.answers = [refusal(status, code)]
     done = run(engine, "--recursive", folder)
@@ -196,7 +217,9 @@ def test_what_would_fail_for_every_source_ends_the_run(
     assert code.encode() in done.stderr and b"Traceback" not in done.stderr
 
 
-def test_a_table_has_a_row_for_every_prediction_and_one_for_nothing(engine: Engine, folder: Path) -> None:
+def test_a_table_has_a_row_for_every_prediction_and_one_for_nothing(
+    run: Run, engine: Engine, folder: Path
+) -> None:
     prediction = REPLY["predictions"][0] | {"label": 'a "b",\nc', "corners": [[1.0, 2.0]]}  # type: ignore[index]
     engine.answers = [
         Answer(200, {**REPLY, "predictions": [prediction, prediction]}),
@@ -218,7 +241,7 @@ def test_a_table_has_a_row_for_every_prediction_and_one_for_nothing(engine: Engi
 
 @pytest.mark.parametrize("output_format", ["jsonl", "csv"])
 def test_a_run_that_was_killed_goes_on_where_it_was(
-    engine: Engine, tmp_path: Path, output_format: str
+    run: Run, engine: Engine, tmp_path: Path, output_format: str
 ) -> None:
     pictures = tmp_path / "many"
     pictures.mkdir()
@@ -243,13 +266,20 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     assert sorted(found) == sorted(str(path) for path in pictures.iterdir())
     assert "image_undecodable" not in text
     num_again = len(engine.asked) - num_before
-    assert num_again == 60 - (
+    num_left = 60 - (
         len(whole.splitlines()) - 2 - 2 * (output_format == "csv")
     )  # its head, and its last source
-    assert run(engine, *options).returncode == 0 and len(engine.asked) == num_before + num_again
+    assert num_left <= num_again <= num_left + 2, "two may have been on their way when it was killed"
+    num_before = len(engine.asked)
+    assert run(engine, *options).returncode == 0
+    assert len(engine.asked) - num_before == (
+        output_format == "csv"
+    )  # nobody knows that its last one is whole
 
 
-def test_a_file_of_another_model_or_another_kind_is_left_alone(engine: Engine, folder: Path) -> None:
+def test_a_file_of_another_model_or_another_kind_is_left_alone(
+    run: Run, engine: Engine, folder: Path
+) -> None:
     output = folder / "out"
     for content in (b'{"source":"a","model_id":"other"}\n', b"some text\n", b'{"source":"a"}\n[]\n'):
         output.write_bytes(content)
@@ -292,7 +322,9 @@ def test_a_reader_that_leaves_ends_a_run_quietly(engine: Engine, folder: Path) -
     assert b"Traceback" not in said and b"Broken" not in said
 
 
-def test_pictures_are_saved_under_names_of_their_own(engine: Engine, folder: Path, tmp_path: Path) -> None:
+def test_pictures_are_saved_under_names_of_their_own(
+    run: Run, engine: Engine, folder: Path, tmp_path: Path
+) -> None:
     engine.answers = [Answer(200, JPEG, {"content-type": "image/jpeg"})]
     (folder / "deep" / "a.jpg").write_bytes(JPEG)
     target = tmp_path / "drawn"

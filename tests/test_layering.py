@@ -105,6 +105,8 @@ FETCHERS = {
     **{
         f"server/client/{name}.py": {"httpx"} for name in CLIENT_FILES
     },  # what runs beside whoever asks an engine
+    "server/predict/engine.py": {"httpx"},  # this process's own application
+    "server/predict/run.py": {"httpx"},  # a reply's type
     "server/doctor/network_probe.py": {"httpx"},  # the hosts of weights, in a process of its own
     "models/download.py": {"httpx"},  # weights, whose addresses the operator chose
     "models/hub.py": {"huggingface_hub"},

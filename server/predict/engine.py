@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 
 import httpx
 
+from server.addresses import without_secrets
 from server.app import create_app
-from server.client import AsyncClient, InferenceError, ModelReply
+from server.client import AsyncClient, InferenceError, ModelReply, UnreachableError
 from server.download_display import open_display
 from server.settings import Settings
 
@@ -41,6 +42,8 @@ async def local_engine(settings: Settings, model: str) -> AsyncIterator[AsyncCli
 async def remote_engine(url: str, api_key: str | None, model: str) -> AsyncIterator[AsyncClient]:
     """The server at `url`. Raises InferenceError where it has no such model, ValueError for what is no address."""
     async with AsyncClient(url, api_key, timeout=TIMEOUT, retries=NUM_RETRIES) as client:
+        if not await client.live():  # later it is waited for: it was there
+            raise UnreachableError("unreachable", f"No engine answers at {without_secrets(url)}.")
         await wait_until_loaded(client, model, LOADING_POLL_INTERVAL)
         yield client
 

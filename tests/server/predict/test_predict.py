@@ -334,3 +334,9 @@ def test_pictures_are_saved_under_names_of_their_own(
     assert sorted(paths) == sorted(target.iterdir()) and len(set(paths)) == 2
     assert {path.read_bytes() for path in paths} == {JPEG}
     assert all(path.name.startswith("a-") and path.suffix == ".jpg" for path in paths)
+
+
+def test_a_server_that_is_not_there_is_said_at_once(run: Run, folder: Path) -> None:
+    done = run(Origin("http://127.0.0.1:9"), folder)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"No engine answers at http://127.0.0.1:9. (unreachable)" in done.stderr

@@ -86,6 +86,11 @@ class ModelReply(Reply):
     replicas: Sequence[Replica]
     counters: Mapping[str, int]
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it answers at once."""
+        return self.state == "ready"
+
 
 class ModelsReply(Reply):
     """The 200 of `GET /models`."""

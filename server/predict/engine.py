@@ -53,7 +53,7 @@ async def wait_until_loaded(client: AsyncClient, model: str, interval: float) ->
     display = open_display(model)
     try:
         while (reply := await client.model(model)).state == "loading":
-            display(reply.progress or {})
+            display(reply.progress.model_dump(exclude_none=True) if reply.progress else {})
             await asyncio.sleep(interval)
     finally:
         display.close()

@@ -24,7 +24,7 @@ def test_the_client_brings_the_declared_replies_and_nothing_else() -> None:
     names, seconds = json.loads(done.stdout)
     ours = {name for name in names if name.split(".")[0] in ("server", "pool", "models")}
     assert {name for name in ours if not name.startswith("server.client")} == {
-        "server", "server.reply_schemas",
+        "server", "server.reply_schemas", "server.state_schemas",
     }  # fmt: skip
     heavy = {"torch", "numpy", "starlette", "uvicorn", "orjson", "PIL", "cv2", "pydantic_settings"}
     assert not {name.split(".")[0] for name in names} & heavy

@@ -43,7 +43,7 @@ class Access:
             try:
                 self._admit(scope)
             except RequestFailedError as error:
-                await ErrorReply(error, scope["state"]["request_id"])(scope, receive, send)
+                await ErrorReply(error, scope)(scope, receive, send)
                 return
         elif (
             scope["type"] == "websocket"

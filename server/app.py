@@ -88,7 +88,7 @@ def _middleware(engine: Engine, keys: Keys | None, routes: Sequence[GuardedRoute
 
 async def _on_failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestFailedError)
-    return ErrorReply(error, request.state.request_id)
+    return ErrorReply(error, request.scope)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -99,7 +99,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         failed = RequestFailedError("method_not_allowed", headers={"allow": ", ".join(allowed)})
     else:
         failed = RequestFailedError("not_found")
-    return ErrorReply(failed, request.state.request_id)
+    return ErrorReply(failed, request.scope)
 
 
 def _settings_under_foreign_server() -> Settings:

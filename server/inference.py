@@ -1,198 +1,25 @@
-"""`POST /inference`, from the first byte of the request to the reply. Nothing scarce is held while a client is slow:
-the body comes first, then the model, then a slot."""
+"""`POST /inference`, from the first byte of the request to the reply."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from starlette.types import Receive, Scope
 
-import orjson
-from starlette.types import Receive, Scope, Send
-
-from models.spec import Spec, Task
-from pool import Pool
-from server import schemas
+from server.asking import Asking
 from server.body import BodyShare
-from server.decode import Decoded
 from server.disconnect import cancelled_on_disconnect
-from server.engine import Engine
-from server.errors import ClientDisconnectedError, RequestFailedError
-from server.intake import InferenceRequest
-from server.replies import ErrorReply, JsonReply
-from server.response_cache import ContentKey
-from server.results import Answered, Timings, reply_to
-from server.sharing import content_digest
-
-if TYPE_CHECKING:
-    from server.fetch import Fetcher
+from server.replies import JsonReply
+from server.results import reply_to
 
 
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    """Options and prompts, checked against a task."""
+class Inference(Asking):
+    """Our own protocol; no request object in between."""
 
-    task: Task
-    parameters: schemas.Parameters
-    prompt: str | None
-    prompts: Sequence[str] | None
-
-    def to_params(self, decoded: Decoded) -> dict[str, Any]:
-        """What the worker gets with the pixels; the size is the upright original's."""
-        params = {"width": decoded.width, "height": decoded.height, **self.parameters.model_dump()}
-        given = {"prompt": self.prompt, "prompts": self.prompts, "image_key": decoded.key}
-        return params | {name: value for name, value in given.items() if value is not None}
-
-    @property
-    def question(self) -> bytes:
-        """All of it as JSON: what must be equal, beside the image, for the answer to be."""
-        parameters = self.parameters.model_dump()
-        return orjson.dumps([self.task, self.prompt, self.prompts, parameters], option=orjson.OPT_SORT_KEYS)
-
-    @property
-    def cost(self) -> int:
-        """In rows of a batch."""
-        return len(self.prompts or [""])
-
-    @property
-    def batch_key(self) -> str:
-        """What must be equal inside a batch: generation runs all rows at once."""
-        if isinstance(self.parameters, schemas.TextParameters):
-            return f"{self.parameters.max_new_tokens}/{self.parameters.num_beams}"
-        return ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """Bytes, or base64 text, and the seconds it took to fetch them."""
-
-    encoded: bytes | str
-    fetch_seconds: float = 0.0
-
-
-class Inference:
-    """The ASGI application of the route; no request object in between."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or nobody if the client has left."""
-        try:
-            with self._engine.budget.share() as share:
-                reply = await self._answer(scope, receive, share)
-        except ClientDisconnectedError:
-            return
-        except RequestFailedError as error:
-            reply = ErrorReply(error, scope["state"]["request_id"])
-        await reply(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive, share: BodyShare) -> JsonReply:
-        registry, state = self._engine.registry, scope["state"]
-
-        def admit(model_id: str) -> None:
-            served = registry.find(model_id)
-            state["model_id"] = model_id
-            registry.admit(served, time.monotonic() + self._engine.settings.deadline)
-
-        request = await self._engine.intake.read(scope, receive, share, admit)
-        served = registry.find(request.model_id)
-        fetcher = await self._fetcher_for(request)
-        inputs = _check(served.known.task, request) if served.known.task else None
+    async def reply(self, scope: Scope, receive: Receive, share: BodyShare) -> JsonReply:
+        """The 200 to one request in any of its three forms."""
+        state = scope["state"]
+        request = await self.engine.intake.read(
+            scope, receive, share, lambda model_id: self.answering.admit(model_id, state)
+        )
         async with cancelled_on_disconnect(receive):
-            image = await self._image(request, fetcher, share, state.get("key_id") or "")
-            async with registry.use(served) as pool:
-                spec = served.spec
-                assert spec is not None, "a pool that may be used has told its spec"
-                inputs = inputs or _check(spec.task, request)
-                schemas.check_classes(inputs.parameters, spec)
-                answered = await self._infer(pool, spec, inputs, image, share)
-        state["batch_size"] = answered.result.batch_size
-        if answered.origin:
-            state["cache"] = answered.origin
-        answered.timings.seconds["total"] = time.monotonic() - state["started_at"]
-        state["stages"] = answered.timings.seconds
-        self._engine.metrics.observe_stages(served.model_id, answered.timings.seconds)
+            answered = await self.answering.answer(request, share, state)
         return reply_to(answered, state["request_id"])
-
-    async def _image(
-        self, request: InferenceRequest, fetcher: Fetcher | None, share: BodyShare, owner: str
-    ) -> _Image:
-        """A slow origin holds no model, no slot, and nothing that a request with its image in it waits for."""
-        if fetcher is None or request.image_url is None:
-            assert request.encoded is not None, "one of the two there is"
-            return _Image(request.encoded)
-        started = time.monotonic()
-        metrics = self._engine.metrics
-        try:
-            encoded = await fetcher.fetch(
-                request.image_url, share.grow, self._engine.settings.deadline, owner
-            )
-        except RequestFailedError as error:
-            metrics.count_fetch(error.subject if error.code == "image_fetch_failed" else error.code)
-            raise
-        metrics.count_fetch("ok")
-        return _Image(encoded, time.monotonic() - started)
-
-    async def _infer(
-        self, pool: Pool, spec: Spec, inputs: _Inputs, image: _Image, share: BodyShare
-    ) -> Answered:
-        deadline = time.monotonic() + self._engine.settings.deadline - image.fetch_seconds
-        encoded = image.encoded
-
-        async def run(entry_deadline: float) -> Answered:
-            with share.moved():  # a run that is shared may outlast this request
-                return await self._run(pool, spec, inputs, encoded, (deadline, entry_deadline))
-
-        sharing = self._engine.sharing
-        if sharing is None:
-            answered = await self._run(pool, spec, inputs, encoded, (deadline, deadline))
-        else:
-            decoder = self._engine.decoder
-            digest = await decoder.run(content_digest, inputs.question, encoded, decoder.limits.max_bytes)
-            answered = await sharing.answer(ContentKey(pool, digest), run, deadline)
-        answered.timings.seconds["fetch"] = image.fetch_seconds
-        return answered
-
-    async def _run(
-        self, pool: Pool, spec: Spec, inputs: _Inputs, encoded: bytes | str, deadlines: tuple[float, float]
-    ) -> Answered:
-        """From slot to result. `deadlines`: until when it must be likely to be answered, and that of its entry."""
-        admission_deadline, deadline = deadlines
-        timings = Timings()
-        with await pool.lease(admission_deadline) as lease:
-            started = time.monotonic()
-            decoded = await self._engine.decoder.decode_into(
-                lease.pixels, encoded, spec.resize, spec.family == "blip", deadline
-            )
-            timings.seconds["decode"] = time.monotonic() - started
-            result = await pool.infer(
-                lease,
-                inputs.to_params(decoded),
-                deadline,
-                inputs.batch_key,
-                cost=inputs.cost,
-                affinity=decoded.key or "",
-            )
-        timings.add(result.timings)
-        if spec.family == "blip":
-            self._engine.metrics.count_vision(spec.model_id, result.payload)
-        return Answered(spec.model_id, inputs.task, (decoded.width, decoded.height), result, timings)
-
-    async def _fetcher_for(self, request: InferenceRequest) -> Fetcher | None:
-        """None for a request that brings its image; its address is looked at before anything is spent on it."""
-        if request.image_url is None:
-            return None
-        fetcher = await self._engine.fetcher()
-        if fetcher is None:
-            raise RequestFailedError("image_url_disabled")
-        fetcher.check(request.image_url)
-        return fetcher
-
-
-def _check(task: Task, request: InferenceRequest) -> _Inputs:
-    schemas.check_prompts(task, request.prompt, request.prompts)
-    parameters = schemas.parse_parameters(task, request.parameters, is_text=request.is_text)
-    schemas.check_work(parameters, request.prompts)
-    return _Inputs(task, parameters, request.prompt, request.prompts)

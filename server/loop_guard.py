@@ -21,5 +21,5 @@ class LoopGuard:
         """Pass a request on, or refuse it."""
         app = self._app
         if scope["type"] == "http" and any(name == FETCH_HEADER for name, _ in scope["headers"]):
-            app = ErrorReply(RequestFailedError("image_url_not_allowed"), scope["state"]["request_id"])
+            app = ErrorReply(RequestFailedError("image_url_not_allowed"), scope)
         await app(scope, receive, send)

@@ -73,14 +73,12 @@ class RequestScope:
             # The server cancels requests only when it stops. The task ends here either way, so the client
             # is told instead of being cut off.
             if status == 0:
-                await ErrorReply(RequestFailedError("shutting_down"), request_id)(
-                    scope, receive, send_and_note
-                )
+                await ErrorReply(RequestFailedError("shutting_down"), scope)(scope, receive, send_and_note)
         except Exception:  # the border: nothing unforeseen may reach the client as a traceback or a reset
             log.exception("request failed unexpectedly", extra={"request_id": request_id})
             if status:
                 raise  # too late for another reply; uvicorn closes the connection
-            await ErrorReply(RequestFailedError("internal"), request_id)(scope, receive, send_and_note)
+            await ErrorReply(RequestFailedError("internal"), scope)(scope, receive, send_and_note)
         finally:
             if refusal := state.get("refusal"):  # the connection has answered, whatever came of this
                 status, state["error_code"] = refusal.kind.status, refusal.code

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 import orjson
 
+from server.error_shapes import own_shape
 from server.errors import RequestFailedError
 
 
 def refusal(error: RequestFailedError, request_id: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A whole reply in the one shape of every error; it says that the connection ends. `headers` come first."""
-    body = orjson.dumps({"error": {"code": error.code, "message": error.message, "request_id": request_id}})
+    body = orjson.dumps(own_shape(error, request_id))
     fields = [
         *headers,
         *((name.encode(), value.encode()) for name, value in error.headers.items()),

@@ -11,6 +11,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from server.error_shapes import error_body
 from server.errors import RequestFailedError
 
 LINGER_BYTES = 1 << 20
@@ -33,15 +34,14 @@ class JsonReply(Response):
 
 
 class ErrorReply(JsonReply):
-    """The one shape of every error.
+    """An error, in the shape of the protocol that the request's path belongs to.
 
     A client that still sends its body would see a reset connection instead of this reply if the server closed
     at once: so what is left of the body is read and thrown away, up to `LINGER_BYTES` and `LINGER_TIMEOUT`.
     """
 
-    def __init__(self, error: RequestFailedError, request_id: str) -> None:
-        body = {"error": {"code": error.code, "message": error.message, "request_id": request_id}}
-        super().__init__(body, error.kind.status, error.headers)
+    def __init__(self, error: RequestFailedError, scope: Scope) -> None:
+        super().__init__(error_body(error, scope), error.kind.status, error.headers)
         self._code = error.code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -31,8 +31,9 @@ async def answer(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "headers": headers, "state": {"is_body_read": is_body_read}}
-    await ErrorReply(RequestFailedError("queue_full", retry_after=2.0), "id-1")(scope, receive, send)
+    scope = {"type": "http", "path": "/inference", "headers": headers}
+    scope["state"] = {"is_body_read": is_body_read, "request_id": "id-1"}
+    await ErrorReply(RequestFailedError("queue_full", retry_after=2.0), scope)(scope, receive, send)
     assert scope["state"]["error_code"] == "queue_full"
     assert sent[0]["status"] == 503
     assert (b"retry-after", b"2") in sent[0]["headers"]

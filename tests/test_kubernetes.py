@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from collections.abc import Iterator
@@ -343,3 +344,13 @@ def test_ray_serves_the_app_of_this_project_on_every_path_and_nothing_beside_its
 
     assert application == {"name": "engine", "route_prefix": "/", "import_path": "server.ray_app:app"}
     assert spec["rayClusterConfig"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+
+def test_ray_in_the_manifest_is_the_ray_that_the_app_is_tested_with() -> None:
+    try:
+        installed = importlib.metadata.version("ray")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("ray, an extra, is not installed")
+    spec = read("rayservice.yaml")["RayService"]["spec"]
+
+    assert spec["rayClusterConfig"]["rayVersion"] == installed

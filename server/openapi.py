@@ -113,6 +113,14 @@ def _paths() -> dict[str, Any]:
         "/metrics": {"get": _operation("Counters for Prometheus.", schema=_TEXT, media_type="text/plain")},
         "/openapi.json": {"get": _operation("This description.")},
         "/docs": {"get": _operation("This description as a page.", schema=_TEXT, media_type="text/html")},
+        "/events": {
+            "get": _operation(
+                "The state of all pools once a second, as server-sent events named pools.",
+                schema=_TEXT,
+                media_type="text/event-stream",
+            )
+        },
+        "/": {"get": _operation("A page to try the models on.", schema=_TEXT, media_type="text/html")},
     }
 
 

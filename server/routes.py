@@ -11,10 +11,12 @@ from server.access import NOBODY
 from server.access_description import describe_access
 from server.docs import docs_page
 from server.engine import Engine
+from server.events import Events
 from server.guarded_route import GuardedRoute, Level
 from server.inference import Inference
 from server.metrics import Metrics
 from server.openapi import describe_api
+from server.playground_page import page_routes
 from server.replies import JsonReply
 from server.served import health_of
 
@@ -32,7 +34,10 @@ class Routes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._registry = engine.registry
+        self._events = Events(engine)
         description = describe_api()
+        if not engine.settings.playground:
+            del description["paths"]["/"]
         describe_access(description, self.table(), engine.settings)
         self._openapi = JsonReply(description)
         self._docs = docs_page(description)
@@ -56,6 +61,8 @@ class Routes:
             GuardedRoute("/metrics", self.metrics, methods=["GET"], access=metrics),
             GuardedRoute("/openapi.json", self.openapi, methods=["GET"], access=docs),
             GuardedRoute("/docs", self.docs, methods=["GET"], access=docs),
+            GuardedRoute("/events", self._events, methods=["GET"], access="key"),
+            *(page_routes() if settings.playground else ()),
         ]
 
     async def list_models(self, request: Request) -> Response:

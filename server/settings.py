@@ -33,6 +33,7 @@ from server.access_settings import AccessSettings
 from server.decode_settings import DecodeSettings
 from server.image_url_settings import ImageUrlSettings
 from server.model_settings import AutoCount, Count, Device, ModelSettings
+from server.playground_settings import PlaygroundSettings
 from server.receipt_settings import ReceiptSettings
 
 ENV_PREFIX = "ENGINE_"
@@ -65,7 +66,9 @@ def _usual(name: str) -> AliasChoices:
     return AliasChoices(name, name.upper(), f"{ENV_PREFIX}{name.upper()}")
 
 
-class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, DecodeSettings, BaseSettings):
+class Settings(
+    AccessSettings, PlaygroundSettings, ImageUrlSettings, ReceiptSettings, DecodeSettings, BaseSettings
+):
     """Every setting, its default and what it means. settings_table.py prints it as a table."""
 
     model_config = SettingsConfigDict(

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from server.guarded_route import GuardedRoute
+from server.playground_page import FILES
 from tests.hostile.raw import RawConnection, RawReply, connected
 from tests.server.conftest import Running, serving
 from tests.server.keys import ADMIN, CLIENT, EXPIRED, WRONG, write_keys
@@ -24,6 +25,7 @@ ACCESS = {
     "/inference": "key", "/models": "key", "/models/{model_id}": "key", "/models/{model_id}/load": "admin",
     "/models/{model_id}/unload": "admin", "/models/{model_id}/reload": "admin", "/healthz": "public", "/readyz": "public",
     "/livez": "public", "/metrics": "key", "/openapi.json": "key", "/docs": "key",
+    "/events": "key", **dict.fromkeys(FILES, "public"),
 }  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 REFUSED = {
@@ -38,7 +40,8 @@ OPEN = {path for path, level in ACCESS.items() if level == "public"}
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     keys_file: Path = write_keys(tmp_path_factory.mktemp("keys"))
-    async with serving({"echo": {"loads_at_start": True}}, keys_file=keys_file) as running:
+    # a stream of events has no end to wait for
+    async with serving({"echo": {"loads_at_start": True}}, keys_file=keys_file, max_viewers=0) as running:
         yield running
         assert running.engine.registry.models["echo"].is_ready, "nobody has unloaded it"
 

@@ -116,7 +116,7 @@ async def test_a_wrong_method_is_told_the_right_one(
 
 
 @pytest.mark.parametrize("path", [
-    "/", "/nope", "/inference/", "//inference", "/INFERENCE", "/models/", "/inference;x", "/inference%00", "/models/echo/renew",
+    "/nope", "/playground", "/playground/", "/playground/../app.js", "/inference/", "//inference", "/INFERENCE", "/models/", "/inference;x", "/inference%00", "/models/echo/renew",
     "/models/echo/load/", "/docs/", "/inference/../healthz/x",
 ])  # fmt: skip
 async def test_an_unknown_path_is_not_found_and_never_redirected(running: Running, path: str) -> None:
@@ -147,6 +147,8 @@ async def test_the_description_names_every_route_and_code(running: Running) -> N
         "/metrics",
         "/openapi.json",
         "/docs",
+        "/events",
+        "/",
     }
     codes = document["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"]
     assert set(codes) == set(KINDS)

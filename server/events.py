@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 from server.disconnect import cancelled_on_disconnect
 from server.engine import Engine
 from server.errors import ClientDisconnectedError, RequestFailedError
-from server.replies import ErrorReply
 from server.snapshots import Snapshots
 
 INTERVAL = 1.0
@@ -44,7 +43,7 @@ class Events:
         engine.on_leave.append(self._wake)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the client or the server leaves."""
+        """Send events until the client or the server leaves. Raises RequestFailedError."""
         start = {"type": "http.response.start", "status": 200, "headers": list(_HEADERS)}
         if scope["method"] == "HEAD":
             await send(start)
@@ -52,9 +51,7 @@ class Events:
             return
         code = "shutting_down" if self._engine.is_leaving else "overloaded"
         if self._engine.is_leaving or self.num_viewers >= self._engine.settings.max_viewers:
-            error = RequestFailedError(code)
-            await ErrorReply(error, scope["state"]["request_id"])(scope, receive, send)
-            return
+            raise RequestFailedError(code)
         self.num_viewers += 1
         try:
             async with cancelled_on_disconnect(receive):

@@ -42,7 +42,7 @@ HEADERS: Mapping[str, str] = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-cache",
 }
-"""Nothing is run, fetched or shown that does not come from this server; a copy is asked for anew, and is rarely sent."""
+"""Nothing is run, fetched or shown that does not come from this server; a copy is asked for anew."""
 
 
 class PageFile:

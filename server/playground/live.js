@@ -11,6 +11,7 @@ export class Live {
     this.onDenied = onDenied;
     this.history = new Map();
     this.before = new Map();
+    this.latency = new Map(); // of the last second in which there was an answer
     this.abort = null;
   }
 
@@ -81,7 +82,9 @@ export class Live {
     if (model.error && model.state !== "ready") card.append(element("p", "trouble", model.error.message));
     card.append(sparkline(past));
     const facts = card.appendChild(element("dl", "facts"));
-    const latency = model.latency_ms === null ? "–" : `${model.latency_ms.toFixed(0)} ms`;
+    if (model.latency_ms !== null) this.latency.set(model.model_id, model.latency_ms);
+    const last = this.latency.get(model.model_id);
+    const latency = last === undefined ? "–" : `${last.toFixed(0)} ms`;
     for (const [name, value] of [["answers/s", model.per_second.toFixed(1)], ["latency", latency], ["queue", model.queue_length], ["restarts", model.restarts]]) {
       const pair = element("div", `fact-${name.replace("/", "-")}`);
       pair.append(element("dt", "", name), element("dd", "num", String(value)));

@@ -36,20 +36,23 @@ async def test_all_viewers_share_one_snapshot_and_none_is_made_for_nobody() -> N
     async with serving({"echo": {"loads_at_start": True}}) as running:
         events = events_of(running)
         url = f"http://127.0.0.1:{running.port}/events"
-        async with httpx.AsyncClient() as client:
-            async with client.stream("GET", url) as one, client.stream("GET", url) as two:
-                assert one.headers["content-type"].startswith("text/event-stream")
-                first, second = snapshots(one), snapshots(two)
+        async with (
+            httpx.AsyncClient() as client,
+            client.stream("GET", url) as one,
+            client.stream("GET", url) as two,
+        ):
+            assert one.headers["content-type"].startswith("text/event-stream")
+            first, second = snapshots(one), snapshots(two)
+            await anext(first)
+            before = events.num_made
+            for _ in range(3):
                 await anext(first)
-                before = events.num_made
-                for _ in range(3):
-                    await anext(first)
-                    newest = await anext(second)
-                assert events.num_made - before <= 6, "not one for each viewer"
-                assert newest["viewers"] == 2 and newest["requests_in_flight"] == 0
-                (model,) = newest["models"]
-                assert model["model_id"] == "echo" and model["state"] == "ready"
-                assert [replica["state"] for replica in model["replicas"]] == ["ready"]
+                newest = await anext(second)
+            assert events.num_made - before <= 6, "not one for each viewer"
+            assert newest["viewers"] == 2 and newest["requests_in_flight"] == 0
+            (model,) = newest["models"]
+            assert model["model_id"] == "echo" and model["state"] == "ready"
+            assert [replica["state"] for replica in model["replicas"]] == ["ready"]
         await until(lambda: events.num_viewers == 0)
         assert events._ticking is None
 

@@ -5,7 +5,7 @@ export const address = (path) => new URL(path, document.baseURI).href;
 export const key = () => sessionStorage.getItem(STORED) || "";
 export const setKey = (value) => (value ? sessionStorage.setItem(STORED, value) : sessionStorage.removeItem(STORED));
 
-export class ApiError extends Error {
+export class Refusal extends Error {
   constructor(status, code, message, requestId = "", retryAfter = 0) {
     super(message);
     Object.assign(this, { status, code, requestId, retryAfter });
@@ -19,14 +19,14 @@ export async function call(path, options = {}) {
   try {
     response = await fetch(address(path), { ...options, headers });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "unreachable", "The server does not answer.");
+    if (options.signal?.aborted) throw error;
+    throw new Refusal(0, "unreachable", "The server does not answer.");
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
   const said = body.error || {};
   const message = said.message || `The server answered ${response.status}.`;
-  throw new ApiError(response.status, said.code || String(response.status), message, said.request_id,
+  throw new Refusal(response.status, said.code || String(response.status), message, said.request_id,
     Number(response.headers.get("retry-after")) || 0);
 }
 

@@ -1,5 +1,5 @@
 // The page: what was chosen, asking, and what the rest shows of it.
-import { ApiError, infer, key, models, request, setKey } from "./api.js";
+import { Refusal, infer, key, models, request, setKey } from "./api.js";
 import { timing } from "./chart.js";
 import { asCurl, asPython } from "./code.js";
 import { Drawing } from "./drawing.js";
@@ -151,7 +151,7 @@ async function ask() {
     results.show(answer);
     timing(answer.timings_ms, elapsed);
   } catch (error) {
-    if (mine !== asking || error.name === "AbortError") return;
+    if (mine !== asking || mine.signal.aborted) return;
     results.clear();
     drawing.show([]);
     showError(error);
@@ -207,7 +207,7 @@ function cancel() {
 function showError(error) {
   if (error.status === 401) askForKey();
   at("waiting").hidden = true;
-  at("error-code").textContent = error instanceof ApiError ? error.code : "page";
+  at("error-code").textContent = error instanceof Refusal ? error.code : "page";
   at("error-text").textContent = error.message;
   at("error-id").textContent = error.requestId ? `Request ${error.requestId}` : "";
   at("error").hidden = false;

@@ -1,5 +1,5 @@
 // The pools as they are now: one card per model, told once a second by the server.
-import { watch, ApiError } from "./api.js";
+import { watch, Refusal } from "./api.js";
 import { sparkline } from "./chart.js";
 import { element } from "./results.js";
 
@@ -28,12 +28,12 @@ export class Live {
         }, abort.signal);
       } catch (error) {
         if (abort.signal.aborted) return;
-        if (error instanceof ApiError && error.status === 401) {
+        if (error instanceof Refusal && error.status === 401) {
           this.#status("needs a key", "bad");
           this.onDenied();
           return;
         }
-        if (error instanceof ApiError && error.status) wait = Math.max(wait, 5000);
+        if (error instanceof Refusal && error.status) wait = Math.max(wait, 5000);
       }
       this.#status("reconnecting", "warn");
       await new Promise((resolve) => setTimeout(resolve, wait));

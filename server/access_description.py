@@ -22,8 +22,9 @@ def describe_access(
     has_keys = settings.keys_file is not None
     if has_keys:
         document["components"]["securitySchemes"] = _SCHEMES
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     for route in routes:
+        name = "ErrorText" if route.path.startswith("/v2") else "Error"
+        error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
         codes = _codes(route.access, has_keys=has_keys, has_limit=settings.rate_limit > 0)
         added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}
         for name, operation in document["paths"].get(route.path, {}).items():

@@ -49,6 +49,11 @@ class BodyShare:
         self._budget.num_bytes += num_bytes
         self._num_bytes += num_bytes
 
+    def hold(self, num_bytes: int) -> None:
+        """Hold so much at least. Raises RequestFailedError ``overloaded``."""
+        if num_bytes > self._num_bytes:
+            self.grow(num_bytes - self._num_bytes)
+
     def moved(self) -> BodyShare:
         """A share that holds all that this one held: for work that may outlast the request whose body it needs."""
         other = BodyShare(self._budget)

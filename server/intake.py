@@ -50,7 +50,7 @@ class Intake:
         """
         headers = dict(reversed(scope["headers"]))
         if b"content-encoding" in headers:
-            _check_is_plain(scope)
+            check_is_plain(scope)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         kind = content_type.partition(";")[0].strip().lower()
         if len(content_type) > MAX_CONTENT_TYPE_CHARS:
@@ -119,7 +119,8 @@ class _Options:
         )
 
 
-def _check_is_plain(scope: Scope) -> None:
+def check_is_plain(scope: Scope) -> None:
+    """Raises RequestFailedError for a body that is compressed."""
     for name, value in scope["headers"]:
         if name == b"content-encoding":
             for coding in value.split(b","):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.errors import KINDS
+from server.negotiation import MEDIA_TYPES
+from server.package_version import package_version
 from server.schemas import (
     MAX_PROMPTS,
     PARAMETERS,
@@ -20,6 +21,7 @@ from server.schemas import (
     SegmentParameters,
     TextParameters,
 )
+from server.v2 import description as v2
 
 _REF = "#/components/schemas/{model}"
 _OBJECT: Mapping[str, Any] = {"type": "object"}
@@ -46,7 +48,7 @@ def describe_api() -> dict[str, Any]:
         TextParameters,
     ]
     _, schemas = models_json_schema([(model, "validation") for model in inputs], ref_template=_REF)
-    components = {**schemas["$defs"], "Inference": _INFERENCE, "Error": _ERROR}
+    components = {**schemas["$defs"], **v2.components(_REF), "Inference": _INFERENCE, "Error": _ERROR}
     sources = ("image_url", "image_base64")
     components["InferenceBody"]["oneOf"] = [
         {"required": [name], "properties": {name: {"type": "string"}}} for name in sources
@@ -60,19 +62,12 @@ def describe_api() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Model inference engine",
-            "version": _version(),
+            "version": package_version(),
             "description": "All tasks of YOLO; questions about images and captions with BLIP.",
         },
-        "paths": _paths(),
+        "paths": _paths() | v2.paths(_operation),
         "components": {"schemas": components},
     }
-
-
-def _version() -> str:
-    try:
-        return version("model-inference-engine")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"
 
 
 def _paths() -> dict[str, Any]:
@@ -128,7 +123,7 @@ def _inference() -> dict[str, Any]:
     file = {"type": "string", "format": "binary"}
     prompts = {"type": "array", "items": _TEXT, "maxItems": MAX_PROMPTS, "description": "Repeat the field."}
     form = {"model_id": _TEXT, "prompt": _TEXT, "prompts": prompts, "image": file, **_options()}
-    codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress"}
+    codes = set(KINDS) - {"forbidden", "not_found", "method_not_allowed", "reload_in_progress", *v2.CODES}
     codes -= {"unauthorized", "admin_key_required"}  # access_description.py adds them where there are keys
     operation = _operation(
         "Run a model on one image.", *sorted(codes), schema={"$ref": _REF.format(model="Inference")}
@@ -138,6 +133,8 @@ def _inference() -> dict[str, Any]:
         for name, schema in form.items()
         if name != "image"
     ]
+    drawn = {"schema": {**file, "description": "The upright image with the answer drawn on it."}}
+    operation["responses"]["200"]["content"] |= dict.fromkeys(MEDIA_TYPES.values(), drawn)
     content = {
         "application/json": {"schema": {"$ref": _REF.format(model="InferenceBody")}},
         "image/*": {"schema": file},

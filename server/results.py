@@ -9,10 +9,13 @@ from typing import Literal
 import orjson
 
 from pool import Result
-from server.replies import JsonReply
+from server.body import BodyShare
+from server.negotiation import MEDIA_TYPES
+from server.replies import JsonReply, PictureReply
+from server.sketch import PictureKind
 
 Origin = Literal["", "miss", "shared", "hit"]
-STAGES = ("fetch", "decode", "queue", "infer", "post", "total")
+STAGES = ("fetch", "decode", "queue", "infer", "post", "draw", "total")
 
 
 @dataclass(slots=True)
@@ -33,7 +36,8 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """Everything the reply is made of. `size` is the upright image's (width, height) in pixels; `origin` where the
-    answer came from: run for this request, for an equal one at the same time or before; empty where none is shared."""
+    answer came from: run for this request, for an equal one at the same time or before; empty where none is shared.
+    `picture` is the image with the answer drawn on it, where that was asked for."""
 
     model_id: str
     task: str
@@ -41,6 +45,7 @@ class Answered:
     result: Result
     timings: Timings
     origin: Origin = ""
+    picture: bytes = b""
 
 
 def reply_to(answered: Answered, request_id: str) -> JsonReply:
@@ -52,11 +57,21 @@ def reply_to(answered: Answered, request_id: str) -> JsonReply:
     shown = {"cache": origin} if origin else {}
     tail = {**shown, "timings_ms": milliseconds, "request_id": request_id}
     body = splice(orjson.dumps(head), answered.result.payload, orjson.dumps(tail))
+    return JsonReply(body, headers=_headers(answered))
+
+
+def picture_reply_to(answered: Answered, kind: PictureKind, share: BodyShare) -> PictureReply:
+    """The 200 to who asked for a picture; `share` counts its bytes until they are sent."""
+    return PictureReply(answered.picture, MEDIA_TYPES[kind], _headers(answered), share)
+
+
+def _headers(answered: Answered) -> dict[str, str]:
+    milliseconds = answered.timings.milliseconds()
     stages = [f"{name};dur={value}" for name, value in milliseconds.items()]
     stages.append(f'batch;desc="{answered.result.batch_size}"')
-    if origin:
-        stages.append(f'cache;desc="{origin}"')
-    return JsonReply(body, headers={"server-timing": ", ".join(stages)})
+    if answered.origin:
+        stages.append(f'cache;desc="{answered.origin}"')
+    return {"server-timing": ", ".join(stages), "vary": "accept"}
 
 
 def splice(*objects: bytes) -> bytes:

@@ -18,7 +18,7 @@ from server.metrics import Metrics
 from server.openapi import describe_api
 from server.playground_page import page_routes
 from server.replies import JsonReply
-from server.served import health_of
+from server.v2.routes import open_inference_routes
 
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
@@ -63,6 +63,7 @@ class Routes:
             GuardedRoute("/docs", self.docs, methods=["GET"], access=docs),
             GuardedRoute("/events", self._events, methods=["GET"], access="key"),
             *(page_routes() if settings.playground else ()),
+            *open_inference_routes(self._engine),
         ]
 
     async def list_models(self, request: Request) -> Response:
@@ -94,10 +95,7 @@ class Routes:
     async def readiness(self, request: Request) -> Response:
         """200 if every required model has a replica that serves, images can be decoded and the server is not stopping;
         else 503. Where there are keys, who gives none learns nothing of the models."""
-        is_stopping = self._registry.is_stopping or self._engine.is_leaving
-        health = health_of(self._registry.models.values(), is_stopping=is_stopping)
-        if health["status"] == "ready" and not self._engine.decoder.is_ready:
-            health["status"] = "loading"
+        health = self._engine.health()
         status = HTTPStatus.OK if health["status"] == "ready" else HTTPStatus.SERVICE_UNAVAILABLE
         is_stranger = request.scope["state"].get("role") == NOBODY
         return JsonReply({"status": health["status"]} if is_stranger else health, status)

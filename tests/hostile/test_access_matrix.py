@@ -26,6 +26,11 @@ ACCESS = {
     "/models/{model_id}/unload": "admin", "/models/{model_id}/reload": "admin", "/healthz": "public", "/readyz": "public",
     "/livez": "public", "/metrics": "key", "/openapi.json": "key", "/docs": "key",
     "/events": "key", **dict.fromkeys(FILES, "public"),
+    "/v2": "key", "/v2/health/live": "public", "/v2/health/ready": "public",
+    "/v2/models/{model_id}": "key", "/v2/models/{model_id}/ready": "key", "/v2/models/{model_id}/infer": "key",
+    "/v2/models/{model_id}/versions/1": "key", "/v2/models/{model_id}/versions/1/ready": "key",
+    "/v2/models/{model_id}/versions/1/infer": "key", "/v2/repository/index": "key",
+    "/v2/repository/models/{model_id}/load": "admin", "/v2/repository/models/{model_id}/unload": "admin",
 }  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 REFUSED = {

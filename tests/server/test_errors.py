@@ -40,10 +40,20 @@ def test_retry_after_is_in_whole_seconds_rounded_up(seconds: float, header: str)
 
 
 def test_every_code_is_brought_about_over_http_by_some_test() -> None:
-    names = ("inference", "admission", "registry", "reload", "routes", "operators", "middleware", "access")
+    names = (
+        "inference",
+        "admission",
+        "registry",
+        "reload",
+        "routes",
+        "operators",
+        "middleware",
+        "access",
+        "pictures",
+    )
     folder = Path(__file__).parent
     paths = [folder / f"test_{name}.py" for name in names]
-    paths += (folder.parent / "hostile").glob("test_http_*.py")
+    paths += [folder / "v2" / "test_infer.py", *(folder.parent / "hostile").glob("test_http_*.py")]
     text = "".join(path.read_text() for path in paths)
     assert {code for code in KINDS if f'"{code}"' not in text} == set()
 

@@ -1,9 +1,9 @@
 // The page: what was chosen, asking, and what the rest shows of it.
-import { Refusal, infer, key, models, request, setKey } from "./api.js";
+import { Refusal, fetched, infer, key, models, request, setKey } from "./api.js";
 import { timing } from "./chart.js";
 import { asCurl, asPython } from "./code.js";
 import { Drawing } from "./drawing.js";
-import { Live, percent } from "./live.js";
+import { Live, percent, words } from "./live.js";
 import { fromAddress, fromBlob, photograph } from "./picture.js";
 import { Results, element } from "./results.js";
 
@@ -60,7 +60,7 @@ function relabel() {
     const { state, progress } = known.get(option.value);
     const done = percent(progress);
     const text = state === "ready" ? `● ${option.value}` : state === "unloaded" ? `○ ${option.value}`
-      : `◐ ${option.value} (${state.replace("_", " ")}${done === null ? "" : ` ${done} %`})`;
+      : `${"failed crash_looping".includes(state) ? "✕" : "◐"} ${option.value} (${words(state)}${done === null ? "" : ` ${done} %`})`;
     if (option.textContent !== text) option.textContent = text;
   }
 }
@@ -93,7 +93,7 @@ function noteModel() {
   const done = percent(model?.progress);
   const text = !model ? "" : model.error && model.state !== "ready" ? model.error.message
     : model.state === "unloaded" ? "Not loaded yet: the first question loads it, which may take a while."
-      : model.state === "loading" ? `Loading${model.progress?.stage ? `: ${model.progress.stage}` : ""}${done === null ? "" : ` ${done} %`}. A question waits for it.`
+      : model.state === "loading" ? `Loading${model.progress?.stage ? `: ${words(model.progress.stage)}` : ""}${done === null ? "" : ` ${done} %`}. A question waits for it.`
         : model.description || "";
   if (at("model-note").textContent !== text) at("model-note").textContent = text;
 }
@@ -108,10 +108,11 @@ async function usePicture(coming) {
   drawing.setPicture(picture.bitmap);
   at("drop").classList.toggle("empty", !picture.bitmap);
   at("invite").hidden = Boolean(picture.bitmap);
+  at(picture.bitmap || picture.url ? "sources" : "invite").append(at("samples"));
   at("canvas").setAttribute("aria-label", `Picture ${picture.name}`);
   if (picture.url && !picture.bitmap) {
     at("invite").querySelector("p").textContent = picture.url;
-    at("invite").querySelector(".dim").textContent = "The server fetches it; this page shows what is found in an empty frame.";
+    at("invite").querySelector(".dim").textContent = "The server fetches it.";
   }
   chooseModel();
   if (!isText(current())) await ask();
@@ -141,15 +142,20 @@ async function ask() {
   const prompts = at("prompts").value.split("\n").map((line) => line.trim()).filter(Boolean);
   parts = request({ model: model.model_id, task: model.task, prompts, picture });
   showCode();
-  at("error").hidden = at("waiting").hidden = true;
+  at("error").hidden = true;
+  at("waiting").hidden = !at("timing").hidden; // an answer stays until the next one
+  at("waiting").classList.add("asked");
   showBusy();
   try {
+    const other = model.state === "ready" ? "other" : "loading";
     const { answer, elapsed } = await untilAnswered(parts, mine.signal);
     if (mine !== asking) return;
     at("invite").hidden = true;
     at("drop").classList.remove("empty");
+    at("waiting").hidden = true;
     results.show(answer);
-    timing(answer.timings_ms, elapsed);
+    timing(answer.timings_ms, elapsed, other);
+    if (picture.url && !picture.bitmap) await showFetched(picture, answer.image, mine.signal);
   } catch (error) {
     if (mine !== asking || mine.signal.aborted) return;
     results.clear();
@@ -161,6 +167,12 @@ async function ask() {
       at("busy").hidden = true;
     }
   }
+}
+
+// Without it the frame stays empty, which is no reason to take the answer away.
+async function showFetched(its, size, signal) {
+  its.bitmap = await fetched(parts, size, signal).catch(() => null);
+  if (its === picture) drawing.setBitmap(its.bitmap);
 }
 
 async function untilAnswered(sent, signal) {
@@ -193,7 +205,7 @@ function showBusy(reason) {
   const model = current();
   const done = percent(model?.progress);
   const text = busyReason || (model?.state === "ready" ? "Asking …"
-    : `Loading ${model?.model_id}${model?.progress?.stage ? `: ${model.progress.stage}` : ""}${done === null ? "" : ` ${done} %`} …`);
+    : `Loading ${model?.model_id}${model?.progress?.stage ? `: ${words(model.progress.stage)}` : ""}${done === null ? "" : ` ${done} %`} …`);
   if (at("busy-text").textContent !== text) at("busy-text").textContent = text;
   at("busy").hidden = false;
 }
@@ -202,6 +214,7 @@ function cancel() {
   asking?.abort();
   asking = null;
   at("busy").hidden = true;
+  at("waiting").classList.remove("asked");
 }
 
 function showError(error) {
@@ -238,6 +251,7 @@ const live = new Live(onPools, askForKey);
 // What people do
 
 at("pick").onclick = () => at("file").click();
+at("invite").onclick = (event) => event.target.closest("button") || at("file").click();
 at("photograph").onclick = useCamera;
 for (const id of ["file", "camera-file"])
   at(id).onchange = (event) => {
@@ -320,8 +334,9 @@ addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "Enter") return void ask();
   if (event.key === "Escape") return cancel();
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
-  if (event.key === "o") at("file").click();
-  if (event.key === "m") {
+  const letter = event.key.toLowerCase();
+  if (letter === "o") at("file").click();
+  if (letter === "m") {
     event.preventDefault();
     at("model").focus();
   }

@@ -1,6 +1,11 @@
 // The picture and what was found in it, on a canvas. Coordinates of answers are pixels of the upright original.
-const COLOURS = ["#e8590c", "#1c7ed6", "#2b8a3e", "#c2255c", "#7048e8", "#0b7285", "#d9480f", "#5f3dc4", "#087f5b", "#a61e4d"];
+// those of server/palette.py, so that a picture drawn by the server looks the same
+const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#88ccee", "#aa4499", "#999933"];
 export const colourOf = (classId) => COLOURS[classId % COLOURS.length];
+const inkOn = (colour) => {
+  const [red, green, blue] = [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 110 ? "#000" : "#fff";
+};
 const LIMBS = [[15, 13], [13, 11], [16, 14], [14, 12], [11, 12], [5, 11], [6, 12], [5, 6], [5, 7], [6, 8], [7, 9], [8, 10], [1, 2], [0, 1], [0, 2], [1, 3], [2, 4], [3, 5], [4, 6]];
 
 export class Drawing {
@@ -21,6 +26,11 @@ export class Drawing {
     this.size = size || (bitmap && { width: bitmap.width, height: bitmap.height });
     this.shown = [];
     this.marked = null;
+    this.draw();
+  }
+
+  setBitmap(bitmap) {
+    this.bitmap = bitmap;
     this.draw();
   }
 
@@ -51,8 +61,10 @@ export class Drawing {
       context.fillStyle = "#8b95a533";
       context.fillRect(0, 0, canvas.width, canvas.height);
     }
-    for (const prediction of [...this.shown].reverse()) if (prediction !== this.marked) this.#draw(context, prediction);
-    if (this.marked && this.shown.includes(this.marked)) this.#draw(context, this.marked);
+    // the surest above the others, the marked one above all, names above every line
+    const upwards = [...this.shown].reverse().sort((a, b) => (a === this.marked) - (b === this.marked));
+    for (const prediction of upwards) this.#draw(context, prediction);
+    for (const prediction of upwards) this.#tag(context, prediction);
   }
 
   #draw(context, prediction) {
@@ -67,7 +79,7 @@ export class Drawing {
     const outline = prediction.polygon?.length ? prediction.polygon : prediction.corners;
     if (outline) {
       this.#path(context, outline);
-      context.stroke();
+      this.#stroke(context);
       context.globalAlpha *= isMarked ? 0.4 : 0.22;
       context.fill();
       context.globalAlpha = faded ? 0.35 : 1;
@@ -80,11 +92,23 @@ export class Drawing {
         context.globalAlpha = 1;
       }
       if (outline) context.lineWidth = this.unit;
-      context.strokeRect(x, y, width, height);
+      context.beginPath();
+      context.rect(x, y, width, height);
+      this.#stroke(context);
     }
     if (prediction.keypoints) this.#skeleton(context, prediction.keypoints);
-    this.#tag(context, prediction, colour);
     context.restore();
+  }
+
+  // with a dark rim, to be seen on a ground of its own colour
+  #stroke(context) {
+    const { lineWidth, strokeStyle } = context;
+    context.lineWidth = lineWidth + 2 * this.unit;
+    context.strokeStyle = "#0006";
+    context.stroke();
+    context.lineWidth = lineWidth;
+    context.strokeStyle = strokeStyle;
+    context.stroke();
   }
 
   #path(context, points) {
@@ -106,16 +130,21 @@ export class Drawing {
           context.beginPath();
           context.moveTo(points[from].x * this.scale, points[from].y * this.scale);
           context.lineTo(points[to].x * this.scale, points[to].y * this.scale);
-          context.stroke();
+          this.#stroke(context);
         }
     for (const point of points.filter(seen)) {
       context.beginPath();
       context.arc(point.x * this.scale, point.y * this.scale, 3.5 * this.unit, 0, 7);
       context.fill();
+      context.lineWidth = this.unit;
+      context.strokeStyle = "#000";
+      context.stroke();
     }
   }
 
-  #tag(context, prediction, colour) {
+  #tag(context, prediction) {
+    const colour = colourOf(prediction.class_id);
+    context.globalAlpha = this.marked && prediction !== this.marked ? 0.35 : 1;
     const text = `${prediction.label} ${prediction.confidence.toFixed(2)}`;
     const height = 20 * this.unit;
     context.font = `600 ${12.5 * this.unit}px system-ui, sans-serif`;
@@ -127,9 +156,10 @@ export class Drawing {
     context.beginPath();
     context.roundRect(x, y, width, height, 4 * this.unit);
     context.fill();
-    context.fillStyle = "#fff";
+    context.fillStyle = inkOn(colour);
     context.textBaseline = "middle";
     context.fillText(text, x + 6 * this.unit, y + height / 2);
+    context.globalAlpha = 1;
   }
 
   // The smallest shown prediction under a place on the screen, or null.

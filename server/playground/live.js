@@ -93,7 +93,7 @@ export class Live {
     const replicas = card.appendChild(element("ul", "replicas"));
     for (const replica of model.replicas) {
       const item = replicas.appendChild(element("li", `replica ${replica.state}`));
-      item.append(element("b", "", `#${replica.index}`), element("span", "", replica.state), element("span", "dim", `${replica.device} · ${replica.batches} batches`));
+      item.append(element("b", "", `#${replica.index}`), element("span", "", replica.state), element("span", "dim", `${replica.device} · ${replica.batches} ${replica.batches === 1 ? "batch" : "batches"}`));
     }
     return card;
   }
@@ -109,10 +109,11 @@ function progressLine(progress) {
   const bar = element("progress");
   bar.max = 100;
   if (value !== null) bar.value = value;
-  bar.setAttribute("aria-label", progress.stage);
-  return [element("p", "dim", value === null ? `${progress.stage} …` : `${progress.stage} ${value} %`), bar];
+  const stage = words(progress.stage);
+  bar.setAttribute("aria-label", stage);
+  return [element("p", "dim", value === null ? `${stage} …` : `${stage} ${value} %`), bar];
 }
 
-const words = (state) => state.replace("_", " ");
+export const words = (name) => name.replaceAll("_", " ");
 const kindOf = (state) => ({ ready: "good", loading: "warn", draining: "warn", failed: "bad", crash_looping: "bad" })[state] || "";
 const span = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`);

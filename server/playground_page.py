@@ -26,8 +26,8 @@ FILES: Mapping[str, Path] = {
     **{
         f"/playground/{name}": _HERE / name
         for name in (
-            "style.css", "icon.svg", "app.js", "api.js", "chart.js", "code.js", "drawing.js", "live.js", "picture.js",
-            "results.js",
+            "style.css", "icon.svg", "app.js", "api.js", "chart.js", "code.js", "drawing.js", "gestures.js", "live.js",
+            "picture.js", "results.js",
         )
     },
     **{f"/playground/{name}": _SAMPLES / name for name in ("sample.jpg", "crowded.jpg", "portrait.jpg")},

@@ -46,9 +46,12 @@ class Page:
         self.url = url
         self.wrong: list[str] = []
         self.asked: list[str] = []
+        self.choosers: list[Any] = []
+        """Dialogs to choose a file. Listened to from the start: told later, the browser may open one unseen."""
         self.tab.on("console", lambda said: said.type == "error" and self.wrong.append(said.text))
         self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("filechooser", lambda chooser: self.choosers.append(chooser))
         self.tab.add_init_script(_WATCHING)
 
     def __enter__(self) -> Self:
@@ -74,6 +77,14 @@ class Page:
         while not self.tab.evaluate(condition):
             assert time.monotonic() < deadline, condition
             self.tab.wait_for_timeout(50)
+
+    def chooser(self) -> Any:
+        """The dialog to choose a file, once it is open."""
+        deadline = time.monotonic() + TIMEOUT
+        while not self.choosers:
+            assert time.monotonic() < deadline, "no dialog to choose a file"
+            self.tab.wait_for_timeout(20)
+        return self.choosers.pop()
 
     def choose(self, model_id: str) -> None:
         """Of the models, once they are there."""

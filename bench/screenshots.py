@@ -133,15 +133,12 @@ def main(arguments: list[str] | None = None) -> int:
     folder: Path = parser.parse_args(arguments).out
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "server", "serve", "--port", "0", "--lame-duck", "0"]
-    with (
-        headless_browser() as browser,
-        start_process(command, _ENVIRONMENT) as server,
-        some_traffic(server.url),
-    ):
-        for shot in SHOTS:
-            encoded = take(browser, server.url, shot)
-            (folder / f"{shot.name}.webp").write_bytes(encoded)
-            print(f"{shot.name}.webp {len(encoded)} bytes")
+    with headless_browser() as browser, start_process(command, _ENVIRONMENT) as server:
+        with some_traffic(server.url):
+            for shot in SHOTS:
+                encoded = take(browser, server.url, shot)
+                (folder / f"{shot.name}.webp").write_bytes(encoded)
+                print(f"{shot.name}.webp {len(encoded)} bytes")
         server.stop()
     return 0
 

@@ -15,14 +15,14 @@ export function asCurl(parts) {
 export function asPython(parts) {
   const headers = parts.json ? [] : [`"Content-Type": ${JSON.stringify(parts.type)}`];
   if (key()) headers.push('"Authorization": f"Bearer {os.environ[\'KEY\']}"');
-  const lines = [...(key() ? ["import os", ""] : []), "import httpx", "", "reply = httpx.post("];
+  const lines = [...(key() ? ["import os", ""] : []), "import requests", "", "reply = requests.post("];
   lines.push(`    ${JSON.stringify(address("inference"))},`);
   if (parts.json) lines.push(`    json=${python(parts.json)},`);
   else {
     const pairs = [...parts.query].map(([name, value]) => `(${JSON.stringify(name)}, ${JSON.stringify(value)})`);
-    lines.push(`    params=[${pairs.join(", ")}],`, `    content=open(${JSON.stringify(parts.name)}, "rb").read(),`);
+    lines.push(`    params=[${pairs.join(", ")}],`, `    data=open(${JSON.stringify(parts.name)}, "rb").read(),`);
   }
   if (headers.length) lines.push(`    headers={${headers.join(", ")}},`);
-  lines.push("    timeout=150,", ")", "print(reply.raise_for_status().json())");
+  lines.push("    timeout=150,", ")", "reply.raise_for_status()", "print(reply.json())");
   return lines.join("\n");
 }

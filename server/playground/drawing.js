@@ -1,5 +1,5 @@
 // The picture and what was found in it, on a canvas. Coordinates of answers are pixels of the upright original.
-// those of server/palette.py, so that a picture drawn by the server looks the same
+// the server's own, so that a picture that it draws looks the same
 const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#88ccee", "#aa4499", "#999933"];
 export const colourOf = (classId) => COLOURS[classId % COLOURS.length];
 const inkOn = (colour) => {
@@ -55,7 +55,8 @@ export class Drawing {
     canvas.width = Math.max(1, Math.round(size.width * this.scale));
     canvas.height = Math.max(1, Math.round(size.height * this.scale));
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    this.unit = canvas.width / Math.max(1, shownWidth);
+    // of one pixel of a picture as wide as on a desk; on a phone lines and letters are a little smaller
+    this.unit = (canvas.width / Math.max(1, shownWidth)) * Math.max(0.78, Math.min(1, shownWidth / 560));
     if (this.bitmap) context.drawImage(this.bitmap, 0, 0, canvas.width, canvas.height);
     else {
       context.fillStyle = "#8b95a533";

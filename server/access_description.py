@@ -23,13 +23,12 @@ def describe_access(
     if has_keys:
         document["components"]["securitySchemes"] = _SCHEMES
     for route in routes:
-        name = "ErrorText" if route.path.startswith("/v2") else "Error"
-        error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
         codes = _codes(route.access, has_keys=has_keys, has_limit=settings.rate_limit > 0)
-        added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}
         for name, operation in document["paths"].get(route.path, {}).items():
             if name == "parameters":
                 continue
+            error = operation["responses"]["500"]["content"]  # in the shape of its protocol
+            added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}
             if has_keys:
                 schemes = () if route.access == "public" else _SCHEMES
                 operation["security"] = [{scheme: []} for scheme in schemes]

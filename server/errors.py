@@ -43,6 +43,14 @@ KINDS: Mapping[str, Kind] = {
     "invalid_tensor": Kind(_BAD, "The tensor {subject} {reason}."),
     "unknown_field": Kind(_BAD, "The field {subject} is not known."),
     "exactly_one_image_source": Kind(_BAD, "Give exactly one of image_url and image_base64."),
+    "image_required": Kind(
+        _BAD, "The model answers about an image: give one, as an image_url part of a user's message."
+    ),
+    "several_images": Kind(_BAD, "The model looks at one image at a time: give one in a message."),
+    "not_supported": Kind(_BAD, "What {subject} asks for is not supported here."),
+    "not_a_chat_model": Kind(
+        _BAD, "The model {subject} does not answer in words; GET /v1/models lists those that do."
+    ),
     "invalid_base64": Kind(_BAD, "image_base64, or what a data: URL carries, is not valid base64."),
     "empty_body": Kind(_BAD, "The body is empty."),
     "invalid_image_url": Kind(

@@ -76,6 +76,12 @@ class Metrics:
             "Images fetched by URL, by outcome: ok, the error's code, or why the fetch failed.",
             "outcome",
         )
+        self._listed = self._counter(
+            "engine_listed_images",
+            "Images of calls of /inference/batch, by model and the error's code, empty for an answer.",
+            "model_id",
+            "code",
+        )
         self.lag = Histogram(
             "engine_event_loop_lag_seconds",
             "How much later than asked for the event loop woke up, a few times a second.",
@@ -108,6 +114,10 @@ class Metrics:
                 if part is not None and sample.labels["stage"] == "total":
                     counts.setdefault(sample.labels["model"], [0.0, 0.0])[part] = sample.value
         return {model: (number, seconds) for model, (number, seconds) in counts.items()}
+
+    def count_listed(self, model_id: str, code: str) -> None:
+        """One image of a list is done. `model_id` and `code` as in `count_request`."""
+        self._listed.labels(model_id, code).inc()
 
     def count_fetch(self, outcome: str) -> None:
         """One image was asked for by URL. `outcome` is a word of fetch.py or a code of KINDS."""

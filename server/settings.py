@@ -32,6 +32,7 @@ from models.spec import Precision, RuntimeName
 from server.access_settings import AccessSettings
 from server.decode_settings import DecodeSettings
 from server.image_url_settings import ImageUrlSettings
+from server.list_settings import ListSettings
 from server.model_settings import AutoCount, Count, Device, ModelSettings
 from server.playground_settings import PlaygroundSettings
 from server.receipt_settings import ReceiptSettings
@@ -67,7 +68,13 @@ def _usual(name: str) -> AliasChoices:
 
 
 class Settings(
-    AccessSettings, PlaygroundSettings, ImageUrlSettings, ReceiptSettings, DecodeSettings, BaseSettings
+    AccessSettings,
+    PlaygroundSettings,
+    ImageUrlSettings,
+    ReceiptSettings,
+    DecodeSettings,
+    ListSettings,
+    BaseSettings,
 ):
     """Every setting, its default and what it means. settings_table.py prints it as a table."""
 

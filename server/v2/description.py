@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import orjson
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -49,6 +49,7 @@ def components(ref_template: str) -> dict[str, Any]:
 
 def paths(operation: Operation) -> dict[str, Any]:
     """Each path's operations, whose errors have the protocol's shape."""
+    operation = partial(operation, error_model=ErrorText.__name__)
     model = {"parameters": [_parameter("model_id", "path", {"type": "string"}, required=True)]}
     described: dict[str, Any] = {
         "/v2": {"get": operation("Open Inference Protocol: the server.", schema=_ref(ServerMetadata))},
@@ -81,8 +82,7 @@ def paths(operation: Operation) -> dict[str, Any]:
             "get": operation("Open Inference Protocol: whether a model serves.", *_UNKNOWN, *_unavailable()),
         }
         described[f"{path}/infer"] = {**model, "post": _infer(operation)}
-    shaped = orjson.dumps(described).replace(b'"#/components/schemas/Error"', b'"%b"' % _error().encode())
-    return dict(orjson.loads(shaped))
+    return described
 
 
 def _infer(operation: Operation) -> dict[str, Any]:
@@ -100,10 +100,6 @@ def _infer(operation: Operation) -> dict[str, Any]:
 
 def _unavailable() -> list[str]:
     return sorted(code for code, kind in KINDS.items() if kind.status == 503)
-
-
-def _error() -> str:
-    return _REF.format(model=ErrorText.__name__)
 
 
 def _ref(model: type[BaseModel]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_serve_says_where_it_listens_and_stops_when_asked(
     served: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     assert served.stdout is not None
-    said = [served.stdout.readline() for _ in range(3)]
+    said = [served.stdout.readline() for _ in range(4)]
     address = re.search(r"http://127\.0\.0\.1:\d+", said[0])
     assert address is not None, (said, (tmp_path / "log").read_text())
     assert said[1].startswith("Try it:  curl -F model_id=shapes-detect -F image=@") and address[0] in said[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from server.palette import COLOURS
 from server.playground_page import FILES
 from tests.server.in_process import client_of, make_app
 from tests.server.keys import write_keys
@@ -64,3 +65,10 @@ def test_every_file_is_listed_and_needs_no_other_host_and_no_inline_code() -> No
     for path in FOLDER.iterdir():
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://\w|innerHTML|insertAdjacent|document\.write|eval\(", text), path.name
+
+
+def test_the_page_and_the_server_draw_a_class_in_one_colour() -> None:
+    (listed,) = re.findall(r"const COLOURS = \[(.*)\];", (FOLDER / "drawing.js").read_text())
+    assert re.findall(r'"(#\w+)"', listed) == [
+        f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLOURS
+    ]

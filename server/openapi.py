@@ -112,4 +112,12 @@ def _paths(limits: ListSettings) -> dict[str, Any]:
         "/docs": {
             "get": operation("This description as a page to try it on.", schema=TEXT, media_type="text/html")
         },
+        "/events": {
+            "get": operation(
+                "The state of all pools once a second, as server-sent events named pools.",
+                schema=TEXT,
+                media_type="text/event-stream",
+            )
+        },
+        "/": {"get": operation("A page to try the models on.", schema=TEXT, media_type="text/html")},
     }

@@ -1,4 +1,4 @@
-"""Examples of the protocols that other servers' clients speak, for the OpenAPI description. Checked as examples.py is."""
+"""Examples of the protocols that other servers' clients speak, for the OpenAPI description; checked like ours."""
 
 from __future__ import annotations
 

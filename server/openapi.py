@@ -49,7 +49,7 @@ REPLIES: tuple[type[BaseModel], ...] = (
 def describe_api(limits: ListSettings | None = None) -> dict[str, Any]:
     """The document as JSON types; `limits` are the settings, their defaults without."""
     limits = limits or ListSettings.model_validate({})
-    paths = _paths(limits)
+    paths = _paths(limits) | chat_paths(operation, sorted(INFERENCE_CODES)) | v2.paths(operation)
     add_examples(paths)
     return {
         "openapi": "3.1.0",
@@ -59,7 +59,7 @@ def describe_api(limits: ListSettings | None = None) -> dict[str, Any]:
             "description": "All tasks of YOLO; questions about images and captions with BLIP.",
         },
         "servers": [{"url": ".", "description": "The one that this document is from."}],
-        "paths": paths | chat_paths(operation, sorted(INFERENCE_CODES)) | v2.paths(operation),
+        "paths": paths,
         "components": {
             "schemas": components(BODIES, REPLIES) | chat_schemas(TEMPLATE) | v2.components(TEMPLATE)
         },

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 
 from server.cli import main
+from server.examples import REPLIES
 from tests.server.client.origin import REPLY, Answer, Asked, Origin, refusal, running_origin
 
 ROOT = Path(__file__).parents[3]
 JPEG = b"\xff\xd8 not really"
-MODEL = Answer(200, {"model_id": "m", "family": "yolo", "state": "ready"})
+MODEL = Answer(200, {**REPLIES["/models/{model_id}", "get"]["model"], "model_id": "m"})
 
 
 class Engine(Origin):

@@ -105,7 +105,7 @@ def test_no_reply_is_taken_for_what_it_is_not(target: Target, path: str) -> None
     if is_page:
         policy = reply.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
-        assert "script-src 'self';" in policy and "unsafe" not in policy
+        assert "script-src 'self';" in policy and "unsafe" not in policy and "http" not in policy
 
 
 def test_a_reply_says_the_clients_words_only_as_json(target: Target) -> None:

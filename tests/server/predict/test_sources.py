@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import sys
 from pathlib import Path
 
 from server.predict.sources import Sources
 
-DEPTH = 1200
+DEPTH = 200
 
 
 def test_folders_may_lie_deeper_than_calls_may(tmp_path: Path) -> None:
@@ -19,5 +21,10 @@ def test_folders_may_lie_deeper_than_calls_may(tmp_path: Path) -> None:
         folder = deeper
     os.close(os.open("a.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
     os.close(folder)
-    (found,) = Sources([str(tmp_path)], is_recursive=True)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + DEPTH // 2)
+    try:
+        (found,) = Sources([str(tmp_path)], is_recursive=True)
+    finally:
+        sys.setrecursionlimit(limit)
     assert found.problem is None and found.name == f"{tmp_path}{'/d' * DEPTH}/a.jpg"

@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(arguments)
         finally:  # also after --help, which ends by SystemExit
-            sys.stdout.flush()
+            if sys.stdout is not None:  # `>&-`
+                sys.stdout.flush()
     except BrokenPipeError:  # `inference-engine models | head -1`
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
@@ -32,8 +33,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options, unknown = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
     if options.command == "predict":  # argparse takes sources only where they follow the model at once
-        options.sources += [text for text in unknown if text == "-" or not text.startswith("-")]
-        unknown = [text for text in unknown if text not in options.sources]
+        end = unknown.index("--") if "--" in unknown else len(unknown)
+        flags = [text for text in unknown[:end] if text != "-" and text.startswith("-")]
+        options.sources += [text for text in unknown[:end] if text not in flags] + unknown[end + 1 :]
+        unknown = flags
     if unknown and options.command not in ("serve", "doctor"):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     from server.settings_load import EXIT_CONFIG, SettingsError, load_settings, unknown_flags

@@ -104,6 +104,8 @@ class Engine:
         gpus = Gpus(self._launching.plan.all_devices)
         self.scrape = Scrape(self.metrics, self.registry, self.budget, cache, gpus)
 
+        self.on_leave: list[Callable[[], None]] = []
+        """Called, on the event loop, when the server begins to leave."""
         self.is_leaving = False
         """Readiness says no and connections are closed; requests are still answered."""
 
@@ -138,6 +140,8 @@ class Engine:
     def leave(self) -> None:
         """Say so to load balancers and clients; everything goes on until `stop`."""
         self.is_leaving = True
+        for call in self.on_leave:
+            call()
 
     def start(self) -> None:
         """Begin to load; returns at once."""

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-PICTURE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAKAAAAB4AgMAAAAIzBH8AAAACVBMVEXIyMTIKCgoRsh9I2UeAAABEklEQVR42u2WPQ7CMAyF"
-    "X3/YMwBzj5IjsMDM+QBxhhyFvQydulCpDG3TBBK7SAVVyG9JZH2yX+y0CiASiUT/oMTZbzTOUTD1OOwngIkGgF0MzOyuS5Zt"
-    "b0zGwaziSq/7dcWB+m0TBsc2KRrMbSSnQRUcQWAyTqdLAwA4jZH6aDO6aRRV2jWWU6CK3JPgpaCVBrqs46BfTc1ReirodySf"
-    "IaOKfnBfP8xk8GUWeokeBSRB4wfNEj1WXqydIWPjxZpfHsa3XxEZDTeYjz1WXBsHsOG6M4Atdxbr0TBnsWDFWLRgw1i0YMtY"
-    "HPtoaIvjj/3er48hcIhkbOnKzggvXULDvntQFgCu/AMJdVkQbzORSCRatJ6zUSypPK3h6QAAAABJRU5ErkJggg=="
-)
-"""A red circle and a blue square, PNG, in base64."""
+from server import protocol_examples
+from server.picture_example import PICTURE
+
 _ID = "5f0c3a9be1d24d7f8a6b1c2d3e4f5a6b"
 _DETECT = {"model_id": "shapes-detect", "image_base64": PICTURE, "parameters": {"confidence": 0.4}}
 _ASK = {"model_id": "shapes-vqa", "image_base64": PICTURE, "prompt": "what color is the circle?"}
 _LIST = {"model_id": "shapes-detect", "images": [{"image_base64": PICTURE}, {"image_base64": "%"}]}
-_TIMES = {"fetch": 0.0, "decode": 2.1, "queue": 0.1, "infer": 11.4, "post": 0.7, "total": 15.2}
+_TIMES = {"fetch": 0.0, "decode": 2.1, "queue": 0.1, "infer": 11.4, "post": 0.7, "draw": 0.0, "total": 15.2}
 _CIRCLE = {
     "label": "circle",
     "class_id": 0,
@@ -44,6 +39,8 @@ _ANSWER = {
     "image": {"width": 160, "height": 120},
     "answer": "red",
     "prompt": "what color is the circle?",
+    "tokens": {"prompt": 8, "written": 2},
+    "is_cut": False,
     "vision_cached": False,
     "timings_ms": _TIMES,
     "request_id": _ID,
@@ -116,6 +113,7 @@ _READY = {
 REQUESTS: Mapping[str, Mapping[str, Any]] = {
     "/inference": {"objects": _DETECT, "question": _ASK},
     "/inference/batch": {"several": _LIST},
+    **protocol_examples.REQUESTS,
 }
 """JSON bodies of POST by path and name; each is answered with 200."""
 REPLIES: Mapping[tuple[str, str], Mapping[str, Any]] = {
@@ -129,6 +127,7 @@ REPLIES: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("/healthz", "get"): {"ready": _READY},
     ("/readyz", "get"): {"ready": _READY},
     ("/livez", "get"): {"live": {"status": "live"}},
+    **protocol_examples.REPLIES,
 }
 """JSON of a 200 by path and method; under the name of the request that it answers."""
 

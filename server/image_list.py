@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import Receive, Scope
 
@@ -12,14 +13,16 @@ from server.body import BodyShare, read_body
 from server.errors import RequestFailedError
 from server.intake import (
     InferenceRequest,
-    Options,
     content_type_of,
     from_body,
+    options_of,
     parse_query,
 )
 
 Listed = InferenceRequest | RequestFailedError
 """What is asked of one image, or what is wrong with how that is said."""
+Run = Callable[[Callable[[], list[Listed]]], Awaitable[list[Listed]]]
+"""Calls something in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,40 +33,40 @@ class ListIntake:
     max_image_bytes: int
     max_images: int
 
-    async def read(self, scope: Scope, receive: Receive, share: BodyShare) -> list[Listed]:
-        """Read one request; nothing of an image is decoded yet. Raises RequestFailedError for what is wrong with the
-        whole, and ClientDisconnectedError."""
+    async def read(self, scope: Scope, receive: Receive, share: BodyShare, run: Run) -> list[Listed]:
+        """Read one request, and take it apart by `run`: 64 MiB held the loop for 0.2 s. Nothing of an image is decoded
+        yet. Raises RequestFailedError for what is wrong with the whole, and ClientDisconnectedError."""
         kind, content_type = content_type_of(scope)
         query, prompts = parse_query(scope["query_string"])
         if kind == "application/json":
             if query or prompts:
                 raise RequestFailedError("unknown_field", next(iter(query), form.REPEATED))
-            return self._from_json(await read_body(scope, receive, self.max_list_bytes, share))
+            body = await read_body(scope, receive, self.max_list_bytes, share)
+            return await run(lambda: self._from_json(body))
         if kind == "multipart/form-data":
             body = await read_body(scope, receive, self.max_list_bytes, share)
-            parsed = form.parse_form(content_type, body, self.max_image_bytes, self.max_images)
-            if both := query.keys() & parsed.fields.keys():
-                raise RequestFailedError("invalid_parameter", min(both))
-            if prompts and parsed.prompts:
-                raise RequestFailedError("invalid_parameter", form.REPEATED)
-            options = Options({**query, **parsed.fields}, prompts or parsed.prompts)
-            return [_from_file(options, image) for image in parsed.images]
+            return await run(lambda: self._from_form(content_type, body, query, prompts))
         raise RequestFailedError("unsupported_media_type")
 
+    def _from_form(
+        self, content_type: str, body: bytes, query: Mapping[str, str], prompts: Sequence[str]
+    ) -> list[Listed]:
+        parsed = form.parse_form(content_type, body, self.max_image_bytes, self.max_images)
+        options = options_of(parsed, query, prompts)
+        return [
+            options.request(image) if image else RequestFailedError("empty_body") for image in parsed.images
+        ]
+
     def _from_json(self, body: bytes) -> list[Listed]:
-        parsed = schemas.parse_list(body, self.max_images)
-        return [_from_object(parsed, image) for image in parsed.images]
+        shared, images = schemas.parse_list(body, self.max_images)
+        return [_from_object(shared, image) for image in images]
 
 
-def _from_object(whole: schemas.ListBody, image: object) -> Listed:
+def _from_object(shared: Mapping[str, Any], image: object) -> Listed:
     try:
-        return from_body(schemas.parse_listed(whole, image))
+        return from_body(schemas.parse_listed(shared, image))
     except RequestFailedError as error:
         return error
-
-
-def _from_file(options: Options, image: bytes) -> Listed:
-    return options.request(image) if image else RequestFailedError("empty_body")
 
 
 def models_of(listed: Sequence[Listed]) -> set[str]:

@@ -81,11 +81,7 @@ class Intake:
     def _from_form(
         self, parsed: form.Form, query: Mapping[str, str], prompts: Sequence[str], admit: Admit
     ) -> InferenceRequest:
-        if both := query.keys() & parsed.fields.keys():
-            raise RequestFailedError("invalid_parameter", min(both))
-        if prompts and parsed.prompts:
-            raise RequestFailedError("invalid_parameter", form.REPEATED)
-        options = Options({**query, **parsed.fields}, prompts or parsed.prompts)
+        options = options_of(parsed, query, prompts)
         admit(options.model_id)
         return options.request(parsed.images[0])
 
@@ -122,6 +118,15 @@ class Options:
         return InferenceRequest(
             self.model_id, self._prompt, self._fields, is_text=True, encoded=image, prompts=self._prompts
         )
+
+
+def options_of(parsed: form.Form, query: Mapping[str, str], prompts: Sequence[str]) -> Options:
+    """Those of a form and of its query together. Raises RequestFailedError for what both say."""
+    if both := query.keys() & parsed.fields.keys():
+        raise RequestFailedError("invalid_parameter", min(both))
+    if prompts and parsed.prompts:
+        raise RequestFailedError("invalid_parameter", form.REPEATED)
+    return Options({**query, **parsed.fields}, prompts or parsed.prompts)
 
 
 def image_source(address: str) -> tuple[str | None, str | None]:

@@ -33,7 +33,7 @@ def plain(text: str) -> str:
 
 def shortened(text: str, font: ImageFont.FreeTypeFont, max_width: int) -> str:
     """As much of `text` as `max_width` pixels hold; empty if that is next to nothing."""
-    if font.getlength(text) <= max_width:
+    if len(text) <= max_width and font.getlength(text) <= max_width:  # no sign is narrower than a pixel
         return text
     num_signs = _num_fitting(text, font, max_width - int(font.getlength(_ELLIPSIS)) - 1)
     return text[:num_signs] + _ELLIPSIS if num_signs > 1 else ""
@@ -58,7 +58,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, max_width: int, max_lines: 
 
 def _num_fitting(text: str, font: ImageFont.FreeTypeFont, max_width: int) -> int:
     """Signs from the beginning that are no wider together. By halves: a text may be long."""
-    low, high = 0, min(len(text), max(max_width, 0))  # no sign is narrower than a pixel
+    low, high = 0, min(len(text), max(max_width, 0))
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if font.getlength(text[:middle]) <= max_width else (low, middle - 1)

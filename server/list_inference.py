@@ -21,11 +21,9 @@ from server.image_list import Listed, ListIntake, models_of
 from server.intake import InferenceRequest
 from server.replies import JsonReply
 from server.results import body_of
+from server.several import answer_one, deadline_of
 
 log = logging.getLogger(__name__)
-MAX_PAUSE = 1.0
-MIN_PAUSE = 0.05
-"""Seconds between two looks whether the model's queue has room again."""
 
 
 class ListInference(Asking):
@@ -40,12 +38,12 @@ class ListInference(Asking):
     async def reply(self, scope: Scope, receive: Receive, share: BodyShare) -> JsonReply:
         """200 as soon as the list itself can be read."""
         state = scope["state"]
-        listed = await self._intake.read(scope, receive, share)
+        listed = await self._intake.read(scope, receive, share, self.engine.decoder.run)
         if charge := state.get("charge"):
             charge(len(listed) - 1)
         state["num_images"] = len(listed)
         self._note_model(listed, state)
-        run = _Run(self, listed, share, state, self._deadline(listed))
+        run = _Run(self, listed, share, state, deadline_of(self.engine, models_of(listed)))
         async with cancelled_on_disconnect(receive):
             results = await run.results(self.engine.settings.max_listed_at_once)
         state["num_failed"] = run.num_failed
@@ -57,14 +55,6 @@ class ListInference(Asking):
         names = models_of(listed)
         if len(names) == 1 and (name := names.pop()) in self.engine.registry.models:
             state["model_id"] = name
-
-    def _deadline(self, listed: list[Listed]) -> float:
-        """Of all of them together; a load is waited for as it is for a single image."""
-        models = self.engine.registry.models
-        asked = [models[name] for name in models_of(listed) if name in models]
-        settings = self.engine.settings
-        loading = 0.0 if all(served.is_ready for served in asked) else settings.load_timeout
-        return time.monotonic() + settings.deadline + loading
 
 
 class _Run:
@@ -119,28 +109,12 @@ class _Run:
             metrics.count_listed(model_id if model_id in models else "", code)
 
     async def _answer(self, request: InferenceRequest) -> bytes:
-        num_bytes = len(request.encoded or b"")
-        try:
-            with self._share.part(num_bytes) as share:
-                async with asyncio.timeout(self._deadline - time.monotonic()):
-                    return await self._answer_once_there_is_room(request, share)
-        except TimeoutError:
-            raise RequestFailedError("deadline_exceeded") from None
-
-    async def _answer_once_there_is_room(self, request: InferenceRequest, share: BodyShare) -> bytes:
-        """A full queue is waited for: the list takes what is left of it and no more."""
-        while True:
-            state = {
-                "started_at": time.monotonic(),
-                "key_id": self._state.get("key_id"),
-                "request_id": self._state["request_id"],
-            }
-            try:
-                self._route.answering.admit(request.model_id, state)
-                answered = await self._route.answering.answer(request, share, state)
-                return body_of(answered, self._state["request_id"])
-            except RequestFailedError as error:
-                pause = min(max(error.retry_after or 0.0, MIN_PAUSE), MAX_PAUSE)
-                if error.code != "queue_full" or time.monotonic() + pause >= self._deadline:
-                    raise
-            await asyncio.sleep(pause)
+        request_id = self._state["request_id"]
+        state = {
+            "started_at": time.monotonic(),
+            "key_id": self._state.get("key_id"),
+            "request_id": request_id,
+        }
+        with self._share.part(len(request.encoded or ())) as share:
+            answered = await answer_one(self._route.answering, request, share, state, self._deadline)
+        return body_of(answered, request_id)

@@ -24,7 +24,7 @@ _STRIP_PIXELS = 2**20
 def draw_masks(picture: Pixels, predictions: Sequence[Mapping[str, Any]], line_width: int) -> None:
     """Blend the masks and polygons of `predictions`, best first, into `picture`, uint8 RGB of (height, width, 3).
 
-    Raises ValueError for run lengths that are not of this picture.
+    Raises ValueError for run lengths that are not of this picture, and for corners that are none.
     """
     masked = [each for each in predictions if each.get("mask") or each.get("polygon")]
     if not masked:
@@ -45,8 +45,11 @@ def draw_masks(picture: Pixels, predictions: Sequence[Mapping[str, Any]], line_w
 
 
 def _corners(polygon: Sequence[Sequence[float]]) -> npt.NDArray[np.int32]:
-    """The pixels that they lie in, (corners, 2)."""
-    return np.floor(np.asarray(polygon, np.float64)).clip(-(2**15), 2**15).astype(np.int32)
+    """The pixels that they lie in, (corners, 2). Raises ValueError for one that is nowhere."""
+    corners = np.floor(np.asarray(polygon, np.float64))
+    if np.isnan(corners).any():  # as a whole number it would be so far away that filling takes half a minute
+        raise ValueError("a corner of a polygon is nowhere")
+    return corners.clip(-(2**15), 2**15).astype(np.int32)
 
 
 def _thinned(corners: npt.NDArray[np.int32], line_width: int) -> npt.NDArray[np.int32]:

@@ -105,6 +105,16 @@ class Metrics:
                     observe = self._observers[model_id, stage] = self._stages.labels(model_id, stage).observe
                 observe(duration)
 
+    def answered(self) -> Mapping[str, tuple[float, float]]:
+        """By model: requests that were answered, and the seconds that they took in all."""
+        counts: dict[str, list[float]] = {}
+        for family in self._stages.collect():
+            for sample in family.samples:
+                part = {"_count": 0, "_sum": 1}.get(sample.name.removeprefix(family.name))
+                if part is not None and sample.labels["stage"] == "total":
+                    counts.setdefault(sample.labels["model"], [0.0, 0.0])[part] = sample.value
+        return {model: (number, seconds) for model, (number, seconds) in counts.items()}
+
     def count_listed(self, model_id: str, code: str) -> None:
         """One image of a list is done. `model_id` and `code` as in `count_request`."""
         self._listed.labels(model_id, code).inc()

@@ -49,7 +49,7 @@ REPLIES: tuple[type[BaseModel], ...] = (
 def describe_api(limits: ListSettings | None = None) -> dict[str, Any]:
     """The document as JSON types; `limits` are the settings, their defaults without."""
     limits = limits or ListSettings.model_validate({})
-    paths = _paths(limits)
+    paths = _paths(limits) | chat_paths(operation, sorted(INFERENCE_CODES)) | v2.paths(operation)
     add_examples(paths)
     return {
         "openapi": "3.1.0",
@@ -59,7 +59,7 @@ def describe_api(limits: ListSettings | None = None) -> dict[str, Any]:
             "description": "All tasks of YOLO; questions about images and captions with BLIP.",
         },
         "servers": [{"url": ".", "description": "The one that this document is from."}],
-        "paths": paths | chat_paths(operation, sorted(INFERENCE_CODES)) | v2.paths(operation),
+        "paths": paths,
         "components": {
             "schemas": components(BODIES, REPLIES) | chat_schemas(TEMPLATE) | v2.components(TEMPLATE)
         },
@@ -112,4 +112,12 @@ def _paths(limits: ListSettings) -> dict[str, Any]:
         "/docs": {
             "get": operation("This description as a page to try it on.", schema=TEXT, media_type="text/html")
         },
+        "/events": {
+            "get": operation(
+                "The state of all pools once a second, as server-sent events named pools.",
+                schema=TEXT,
+                media_type="text/event-stream",
+            )
+        },
+        "/": {"get": operation("A page to try the models on.", schema=TEXT, media_type="text/html")},
     }

@@ -13,11 +13,13 @@ from server.chat.completions import ChatCompletions
 from server.chat.models import ChatModels
 from server.docs import docs_routes
 from server.engine import Engine
+from server.events import Events
 from server.guarded_route import GuardedRoute, Level
 from server.inference import Inference
 from server.list_inference import ListInference
 from server.metrics import Metrics
 from server.openapi import describe_api
+from server.playground_page import page_routes
 from server.replies import JsonReply
 from server.v2.routes import open_inference_routes
 
@@ -28,7 +30,10 @@ class Routes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._registry = engine.registry
+        self._events = Events(engine)
         description = describe_api(engine.settings)
+        if not engine.settings.playground:
+            del description["paths"]["/"]
         describe_access(description, self.table(), engine.settings)
         self._openapi = JsonReply(description)
 
@@ -56,6 +61,8 @@ class Routes:
             GuardedRoute("/metrics", self.metrics, methods=["GET"], access=metrics),
             GuardedRoute("/openapi.json", self.openapi, methods=["GET"], access=docs),
             *docs_routes(docs),
+            GuardedRoute("/events", self._events, methods=["GET"], access="key"),
+            *(page_routes() if settings.playground else ()),
             *open_inference_routes(self._engine),
         ]
 

@@ -106,5 +106,6 @@ def welcome(address: str, needs_key: bool = False) -> str:
     return (
         f"Listening on {address}\n"
         f"Try it:  curl {key}-F model_id=shapes-detect -F image=@{sample} {address}/inference\n"
+        f"Look:    {address}/\n"
         f"Read on: {address}/docs"
     )

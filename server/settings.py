@@ -34,6 +34,7 @@ from server.decode_settings import DecodeSettings
 from server.image_url_settings import ImageUrlSettings
 from server.list_settings import ListSettings
 from server.model_settings import AutoCount, Count, Device, ModelSettings
+from server.playground_settings import PlaygroundSettings
 from server.receipt_settings import ReceiptSettings
 
 ENV_PREFIX = "ENGINE_"
@@ -66,7 +67,15 @@ def _usual(name: str) -> AliasChoices:
     return AliasChoices(name, name.upper(), f"{ENV_PREFIX}{name.upper()}")
 
 
-class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, DecodeSettings, ListSettings, BaseSettings):
+class Settings(
+    AccessSettings,
+    PlaygroundSettings,
+    ImageUrlSettings,
+    ReceiptSettings,
+    DecodeSettings,
+    ListSettings,
+    BaseSettings,
+):
     """Every setting, its default and what it means. settings_table.py prints it as a table."""
 
     model_config = SettingsConfigDict(

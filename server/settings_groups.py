@@ -27,6 +27,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "cors_origins",
         "public_metrics",
         "public_docs",
+        "playground",
+        "max_viewers",
     ),
     "Models and loading": (
         "load_at_start",

@@ -28,13 +28,14 @@ def start_server(
     environment: Mapping[str, str] | None = None,
     wait: bool = True,
     wrapper: Sequence[str] = (),
+    module: str = "server",
 ) -> Iterator[RunningServer]:
     """`inference-engine serve` on a free port; killed at the end if it has not ended by then.
 
     It loads `shapes-detect` only, unless `environment` says otherwise: BLIP's libraries cost every start seconds.
-    `wrapper` is a command that ends by becoming (`exec`) the one that follows it.
+    `wrapper` is a command that ends by becoming (`exec`) the one that follows it, `module` what Python runs.
     """
-    command = [*wrapper, sys.executable, "-m", "server", "serve", "--port", "0", *options]
+    command = [*wrapper, sys.executable, "-m", module, "serve", "--port", "0", *options]
     with start_process(command, {**_DEFAULTS, **(environment or {})}, wait) as server:
         yield server
 
@@ -45,10 +46,11 @@ def running_server(
     environment: Mapping[str, str] | None = None,
     wait: bool = True,
     wrapper: Sequence[str] = (),
+    module: str = "server",
 ) -> Iterator[RunningServer]:
     """The same; at the end it must stop cleanly on SIGTERM."""
     options = ("--lame-duck", "0", *options)
-    with start_server(*options, environment=environment, wait=wait, wrapper=wrapper) as server:
+    with start_server(*options, environment=environment, wait=wait, wrapper=wrapper, module=module) as server:
         yield server
         assert server.stop() == 0, server.log.read_text()
 

@@ -12,7 +12,7 @@ import httpx
 from server.client import calls
 from server.client.calls import Call, Options
 from server.client.connection_options import connection_options
-from server.client.errors import BusyError, UnreachableError
+from server.client.errors import BusyError, ServerFailedError, UnreachableError
 from server.client.exchange import Outcome, Patience, Pause, Step, exchange
 from server.client.image import ImageLike, load_image
 from server.reply_schemas import InferenceReply
@@ -109,7 +109,7 @@ class AsyncClient:
     async def _says_yes(self, path: str) -> bool:
         try:
             return await self._drive(Call("GET", path, lambda response: True), self._patience.once())
-        except (BusyError, UnreachableError):
+        except (BusyError, ServerFailedError, UnreachableError):  # the second is a proxy's word
             return False
 
     async def _drive(self, call: Call[T], patience: Patience) -> T:
@@ -129,7 +129,10 @@ class AsyncClient:
             return None
         call = step.call
         try:
-            return await self._http.request(call.method, call.path, **call.content, timeout=step.timeouts)
+            async with asyncio.timeout(step.timeout):  # httpx counts each wait for itself
+                return await self._http.request(call.method, call.path, **call.content, timeout=step.timeouts)
+        except TimeoutError:
+            return httpx.ReadTimeout("the time of the call is over")
         except httpx.RequestError as error:
             return error
 

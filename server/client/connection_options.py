@@ -11,7 +11,8 @@ MAX_CONNECTIONS = 100
 
 
 def connection_options(url: str, api_key: str | None) -> dict[str, Any]:
-    """Keywords of `httpx.Client` and `httpx.AsyncClient`. Raises ValueError for what is no http or https address.
+    """Keywords of `httpx.Client` and `httpx.AsyncClient`. Raises ValueError for what is no http or https address, or
+    no key.
 
     The usual variables of proxies and certificates count, but never for this machine's own addresses. Redirects are
     not followed: the key goes nowhere else.
@@ -22,6 +23,8 @@ def connection_options(url: str, api_key: str | None) -> dict[str, Any]:
         raise ValueError(f"{url!r} is no address: {error}") from None
     if base.scheme not in ("http", "https") or not base.host:
         raise ValueError(f"{url!r} is no http or https address")
+    if api_key and not (api_key.isascii() and api_key.isprintable()):  # say not which: it is a secret
+        raise ValueError("the API key holds a character that no key has, such as the end of a line")
     return {
         "base_url": base,
         "headers": {"authorization": f"Bearer {api_key}"} if api_key else {},

@@ -16,6 +16,7 @@ from server.client.errors import BusyError, InferenceError, UnreachableError, er
 T = TypeVar("T")
 FIRST_PAUSE, MAX_PAUSE = 0.25, 8.0
 MAX_CONNECT_TIMEOUT = 10.0
+TOO_MANY = 429
 BEYOND_WAITING = frozenset(
     (
         "weights_unavailable",
@@ -40,8 +41,8 @@ class Patience:
     jitter: Callable[[], float] = random.random
 
     def once(self) -> Patience:
-        """The same without retries."""
-        return replace(self, num_retries=0)
+        """For a question that a server answers at once, if it is well."""
+        return replace(self, timeout=min(self.timeout, MAX_CONNECT_TIMEOUT), num_retries=0)
 
     def pause(self, attempt: int, retry_after: float | None) -> float:
         """Seconds before the attempt after the one of this number, from 0. Never less than the server asked for;
@@ -94,8 +95,8 @@ def exchange(call: Call[T], patience: Patience) -> Generator[Step, Outcome, T]:
 
 def _may_help(call: Call[T], outcome: Outcome, error: InferenceError) -> bool:
     """Whether another attempt may: nothing was done (busy, nobody there), or doing it twice is no harm."""
-    if isinstance(error, BusyError):
-        return error.code not in BEYOND_WAITING
+    if isinstance(error, BusyError):  # 503 of a call that is not repeatable may mean that it goes on
+        return error.code not in BEYOND_WAITING and (call.is_repeatable or error.status == TOO_MANY)
     if isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout):
         return True
     is_cut = isinstance(outcome, httpx.NetworkError | httpx.RemoteProtocolError)

@@ -12,8 +12,8 @@ import httpx
 from server.client import calls
 from server.client.calls import Call, Options
 from server.client.connection_options import connection_options
-from server.client.errors import BusyError, UnreachableError
-from server.client.exchange import Outcome, Patience, Pause, Step, exchange
+from server.client.errors import BusyError, ServerFailedError, UnreachableError
+from server.client.exchange import Outcome, Patience, Pause, Send, Step, exchange
 from server.client.image import ImageLike, load_image
 from server.reply_schemas import InferenceReply
 from server.state_schemas import ModelReply
@@ -107,7 +107,7 @@ class Client:
     def _says_yes(self, path: str) -> bool:
         try:
             return self._drive(Call("GET", path, lambda response: True), self._patience.once())
-        except (BusyError, UnreachableError):
+        except (BusyError, ServerFailedError, UnreachableError):  # the second is a proxy's word
             return False
 
     def _drive(self, call: Call[T], patience: Patience) -> T:
@@ -125,11 +125,21 @@ class Client:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return None
-        call = step.call
         try:
-            return self._http.request(call.method, call.path, **call.content, timeout=step.timeouts)
+            return self._send(step)
         except httpx.RequestError as error:
             return error
+
+    def _send(self, step: Send) -> httpx.Response:
+        """Read piece by piece: httpx counts each wait for itself. Raises httpx.RequestError."""
+        deadline = time.monotonic() + step.timeout
+        call, body = step.call, bytearray()
+        with self._http.stream(call.method, call.path, **call.content, timeout=step.timeouts) as response:
+            for piece in response.iter_raw():
+                body += piece
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("the time of the call is over")
+        return httpx.Response(response.status_code, headers=response.headers, content=bytes(body))
 
     def close(self) -> None:
         """End the connections."""

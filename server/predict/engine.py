@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 
@@ -27,8 +28,7 @@ LOCAL_URL = "http://127.0.0.1"
 async def local_engine(settings: Settings, model: str) -> AsyncIterator[AsyncClient]:
     """An engine that serves `model` alone, ready. Raises InferenceError where it cannot be loaded, SettingsError and
     NoSuchDeviceError."""
-    chosen = {"load_at_start": (model,), "keys_file": None, "rate_limit": 0.0, "cors_origins": ()}
-    app = create_app(settings.model_copy(update=chosen))
+    app = create_app(settings.model_copy(update=_chosen(settings, model)))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with AsyncClient(
@@ -36,6 +36,13 @@ async def local_engine(settings: Settings, model: str) -> AsyncIterator[AsyncCli
         ) as client:
             await wait_until_loaded(client, model, POLL_INTERVAL)
             yield client
+
+
+def _chosen(settings: Settings, model: str) -> dict[str, Any]:
+    """Nobody is to be kept away, and a slow model is waited for as long as a server's is."""
+    deadline = max(settings.deadline, TIMEOUT)
+    access = {"keys_file": None, "rate_limit": 0.0, "cors_origins": ()}
+    return {"load_at_start": (model,), "deadline": deadline, **access}
 
 
 @contextlib.asynccontextmanager

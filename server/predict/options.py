@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,8 @@ def checked(given: argparse.Namespace) -> PredictOptions:
         raise UsageError("--resume needs --output")
     if [*given.sources, given.from_file].count(STDIN) > 1:
         raise UsageError("standard input can be one source only")
-    if given.from_file not in (None, STDIN) and not Path(given.from_file).exists():
-        raise UsageError(f"--from-file {given.from_file}: no such file")
+    if given.from_file not in (None, STDIN):
+        _check_is_readable(Path(given.from_file))
     if not 1 <= given.concurrency <= MAX_CONCURRENCY:
         raise UsageError(f"--concurrency must be 1 to {MAX_CONCURRENCY}")
     if given.save_pictures is not None:
@@ -109,6 +110,16 @@ def checked(given: argparse.Namespace) -> PredictOptions:
         is_quiet=given.quiet,
         concurrency=given.concurrency,
     )
+
+
+def _check_is_readable(path: Path) -> None:
+    """Without opening it: a pipe can be opened once."""
+    if not path.exists():
+        raise UsageError(f"--from-file {path}: no such file")
+    if path.is_dir():
+        raise UsageError(f"--from-file {path} is a folder; give it as a SOURCE")
+    if not os.access(path, os.R_OK):
+        raise UsageError(f"--from-file {path}: permission denied")
 
 
 def _check_is_outside(pictures: Path, sources: list[str], is_recursive: bool) -> None:

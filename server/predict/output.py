@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import errno
+import fcntl
 import os
 import stat
 import sys
@@ -11,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from server.predict.record import FORMATS, Fields, Format
+
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 class OutputError(Exception):
@@ -25,41 +30,44 @@ class Output:
 
     def __init__(self, path: Path | None, output_format: str, model: str, *, resumes: bool) -> None:
         self._format: Format = FORMATS[output_format]
+        self._head = self._format.head  # written with the first record: a run that never began leaves none
         self.done: Collection[str] = frozenset()
         if path is None:
+            if sys.stdout is None:
+                raise OutputError("standard output is closed")
             self._descriptor = os.dup(sys.stdout.fileno())
-            is_new = True
-        else:
+            return
+        try:
+            self._descriptor = os.open(path, _APPENDING, 0o666)
             try:
-                is_new = self._prepare(path, model, resumes)
-                self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                raise OutputError(f"{path}: {error.strerror}") from None
-        if is_new:
-            self._write_all(self._format.head)
+                self._prepare(path.resolve(), model, resumes)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror}") from None
 
-    def _prepare(self, path: Path, model: str, resumes: bool) -> bool:
-        """Whether the file begins empty."""
-        if not path.exists():
-            return True
-        if not stat.S_ISREG(path.stat().st_mode):
+    def _prepare(self, path: Path, model: str, resumes: bool) -> None:
+        """Of the file that has been opened."""
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             if resumes:
                 raise OutputError(f"{path} is no file that can be gone on with")
-            return True
-        if not path.stat().st_size:
-            return True
+            return
+        _lock(self._descriptor, path)
+        if not os.fstat(self._descriptor).st_size:
+            return
         if not resumes:
             raise OutputError(f"{path} exists: go on with it by --resume, or remove it")
-        self.done = self._resume(path, model)
-        return False
+        self._resume(path, model)
 
-    def _resume(self, path: Path, model: str) -> Collection[str]:
+    def _resume(self, path: Path, model: str) -> None:
         """Leave in the file what is whole and no error. It is put in place of the old one at once."""
         done: set[str] = set()
         new = path.with_name(f"{path.name}.resumed")
         try:
             with path.open("rb") as file, new.open("wb") as kept:
-                kept.write(self._format.head)
+                os.fchmod(kept.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+                kept.write(self._head)
                 for written in self._format.read(file):
                     if written.model_id not in (None, model):
                         raise OutputError(f"{path} holds answers of {written.model_id}, not of {model}")
@@ -68,19 +76,22 @@ class Output:
                         kept.write(written.raw)
                 kept.flush()
                 os.fsync(kept.fileno())
+            appending = os.open(new, _APPENDING)
+            _lock(appending, new)
             new.replace(path)
-        except ValueError as error:
+            os.dup2(appending, self._descriptor, inheritable=False)  # the old file's lock goes with it, now
+            os.close(appending)
+        except (ValueError, csv.Error) as error:
             raise OutputError(f"{path} is not the output of such a run: {error}") from None
         finally:
             new.unlink(missing_ok=True)
-        return done
+        self._head = b""
+        self.done = done
 
     def write(self, fields: Fields) -> None:
-        """Append one record. Raises OSError."""
-        self._write_all(self._format.encode(fields))
-
-    def _write_all(self, content: bytes) -> None:
-        view = memoryview(content)
+        """Append one record. Raises OSError. May wait for who reads a pipe."""
+        view = memoryview(self._head + self._format.encode(fields))
+        self._head = b""
         while view:
             view = view[os.write(self._descriptor, view) :]
 
@@ -93,3 +104,19 @@ class Output:
         if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             os.fsync(self._descriptor)
         os.close(self._descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """For this run alone until the descriptor is closed. Raises OutputError where another run writes there: what it
+    wrote to a file that has been replaced would be lost."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_free = os.path.samestat(os.fstat(descriptor), path.stat())
+    except BlockingIOError:
+        is_free = False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # a file system without locks
+            raise
+        return
+    if not is_free:
+        raise OutputError(f"another run writes to {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -99,4 +100,5 @@ class Count:
             Thread(target=self._count, args=[items], name="count", daemon=True).start()
 
     def _count(self, items: Iterable[object]) -> None:
-        self.total = sum(1 for _ in items)
+        with contextlib.suppress(OSError):  # the run comes to it too, and says it
+            self.total = sum(1 for _ in items)

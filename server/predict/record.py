@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -50,7 +51,7 @@ def _read_json_lines(file: BinaryIO) -> Iterator[Written]:
         if not line.endswith(b"\n"):
             return  # cut by a kill
         fields = json.loads(line)
-        if not isinstance(fields, dict) or "source" not in fields:
+        if not isinstance(fields, dict) or not isinstance(fields.get("source"), str):
             raise ValueError(f"line {number} is no record")
         yield Written(fields["source"], fields.get("model_id"), "error" not in fields, line)
 
@@ -88,12 +89,15 @@ def _read_rows(file: BinaryIO) -> Iterator[Written]:
 
     def lines() -> Iterator[str]:
         for line in file:
+            if not line.endswith(b"\n"):
+                return  # cut by a kill, perhaps within a character
             consumed.append(line)
             yield line.decode()
 
+    csv.field_size_limit(sys.maxsize)  # outlines and masks have no bound that csv knows
     rows = csv.reader(lines())
     head = next(rows, None)
-    if head is not None and tuple(head) != COLUMNS and b"".join(consumed).endswith(b"\n"):
+    if head is not None and tuple(head) != COLUMNS:
         raise ValueError("the first line is not that of a table of predict")
     consumed.clear()
     previous: Written | None = None

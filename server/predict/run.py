@@ -60,7 +60,7 @@ class Run:
         results = in_order(self._unfinished(), self._ask, options.concurrency)
         try:
             async for fields in results:
-                self._output.write(fields)
+                await asyncio.to_thread(self._output.write, fields)  # a slow reader must not stop the engine
                 self.num_done += 1
                 self.num_failed += "error" in fields
                 num_total = None if count.total is None else count.total - self.num_skipped

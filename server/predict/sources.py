@@ -110,18 +110,22 @@ class Sources:
             yield Source(folder, SourceError("no_images", text))
 
     def _images(self, folder: str) -> Iterator[Source]:
-        """In the folder's own order. Links to folders are not followed, so that none is walked twice or for ever."""
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        if self.is_recursive:
-                            yield from self._images(entry.path)
-                    elif entry.name.lower().endswith(SUFFIXES) and _may_be_image(entry):
-                        yield Source(entry.path)
-        except OSError as error:
-            text = f"The folder cannot be read: {error.strerror}."
-            yield Source(folder, SourceError("folder_unreadable", text))
+        """In the folder's own order, its files before those deeper down. Links to folders are not followed, so that
+        none is walked twice or for ever."""
+        waiting = [folder]
+        while waiting:
+            current = waiting.pop()
+            try:
+                with os.scandir(current) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            if self.is_recursive:
+                                waiting.append(entry.path)
+                        elif entry.name.lower().endswith(SUFFIXES) and _may_be_image(entry):
+                            yield Source(entry.path)
+            except OSError as error:
+                text = f"The folder cannot be read: {error.strerror}."
+                yield Source(current, SourceError("folder_unreadable", text))
 
 
 def _may_be_image(entry: os.DirEntry[str]) -> bool:

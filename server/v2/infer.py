@@ -18,7 +18,8 @@ from server.disconnect import cancelled_on_disconnect
 from server.errors import RequestFailedError
 from server.intake import InferenceRequest, check_is_plain
 from server.replies import JsonReply
-from server.results import Answered, reply_to
+from server.results import Answered, body_of
+from server.several import answer_one, deadline_of
 from server.v2 import binary, images, outputs
 from server.v2.schemas import VERSION, InferBody, RequestedOutput
 from server.v2.tensors import HEADER_LENGTH, read_tensors
@@ -57,6 +58,8 @@ class Infer(Asking):
         model_id = scope["path_params"]["model_id"]
         self.answering.admit(model_id, state)
         wanted, requests = await self._read(scope, receive, share)
+        if charge := state.get("charge"):
+            charge(len(requests) - 1)
         if (task := self._task(model_id)) is not None:
             outputs.check_names(wanted.names or (), task)
         async with cancelled_on_disconnect(receive):
@@ -64,12 +67,16 @@ class Infer(Asking):
             task = cast(Task, answers[0].task)
             names = wanted.names or outputs.names_of(task)
             outputs.check_names(names, task)
-            replies = [reply_to(answered, state["request_id"]).body for answered in answers]
-            made = await self.engine.decoder.run(outputs.make_outputs, names, task, replies)
-        head = {"model_name": model_id, "model_version": VERSION}
-        if wanted.id is not None:
-            head["id"] = wanted.id
-        return binary.reply_with(head, made, wanted.in_binary(names))
+            replies = [body_of(answered, state["request_id"]) for answered in answers]
+            head = {"model_name": model_id, "model_version": VERSION}
+            if wanted.id is not None:
+                head["id"] = wanted.id
+
+            def make() -> JsonReply:
+                made = outputs.make_outputs(names, task, replies)
+                return binary.reply_with(head, made, wanted.in_binary(names))
+
+            return await self.engine.decoder.run(make)
 
     def _task(self, model_id: str) -> Task | None:
         """None where only the weights know it, and they are not loaded."""
@@ -104,16 +111,25 @@ class Infer(Asking):
     async def _answer_all(
         self, requests: Sequence[InferenceRequest], share: BodyShare, state: MutableMapping[str, Any]
     ) -> list[Answered]:
-        """In the order of `requests`. The body is gone; `share` becomes one for each of the images out of it."""
+        """In the order of `requests`. The body is gone; `share` becomes one for each of the images out of it, and holds
+        the answers."""
         with share.moved():
             pass
         answers: dict[int, Answered] = {}
         turns = asyncio.Semaphore(MAX_AT_ONCE)
         states = [dict(state) for _ in requests]
+        deadline = deadline_of(self.engine, [requests[0].model_id])
 
         async def answer(position: int, image: BodyShare) -> None:
             async with turns:
-                answers[position] = await self.answering.answer(requests[position], image, states[position])
+                if len(requests) == 1:
+                    answered = await self.answering.answer(requests[0], image, states[0])
+                else:
+                    answered = await answer_one(
+                        self.answering, requests[position], image, states[position], deadline
+                    )
+            share.grow(len(answered.result.payload))
+            answers[position] = answered
             if sum(len(answered.result.payload) for answered in answers.values()) > MAX_REPLY_BYTES:
                 raise RequestFailedError("answer_too_large")
 

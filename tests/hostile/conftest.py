@@ -16,7 +16,12 @@ from tests.serving import running_server
 def hostile_server() -> Iterator[Target]:
     """The one server, with the settings that a user has who set none."""
     with (
-        running_server(environment={"PASSWORD_OF_A_DATABASE": CANARY}) as server,
+        running_server(
+            environment={
+                "PASSWORD_OF_A_DATABASE": CANARY,
+                "ENGINE_MAX_VIEWERS": "0",
+            }  # a stream has no end to wait for
+        ) as server,
         httpx.Client(
             base_url=server.url, trust_env=False, timeout=60.0, event_hooks={"response": [check_response]}
         ) as client,

@@ -94,19 +94,18 @@ def test_a_compressed_body_is_never_inflated(target: Target, coding: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "path", ["/livez", "/models", "/docs", "/openapi.json", "/metrics", "/nope", "/models/nope"]
+    "path", ["/livez", "/models", "/", "/docs", "/openapi.json", "/metrics", "/nope", "/models/nope"]
 )
 def test_no_reply_is_taken_for_what_it_is_not(target: Target, path: str) -> None:
     reply = target.client.get(path)
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert "server" not in reply.headers and "x-powered-by" not in reply.headers
     is_page = reply.headers["content-type"].startswith("text/html")
-    assert is_page == (path == "/docs")
+    assert is_page == (path in ("/", "/docs"))
     if is_page:
         policy = reply.headers["content-security-policy"]
-        assert (
-            "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "script" not in policy
-        )
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+        assert "script-src 'self';" in policy and "unsafe" not in policy and "http" not in policy
 
 
 def test_a_reply_says_the_clients_words_only_as_json(target: Target) -> None:

@@ -114,7 +114,7 @@ async def test_metrics_and_docs_are_private_unless_the_settings_say_otherwise(
 
 
 async def test_what_is_added_later_is_behind_a_key_too(keys_file: Path) -> None:
-    app = make_app(keys_file=keys_file)
+    app = make_app(keys_file=keys_file, playground=False)
     page = PlainTextResponse("new")
     app.router.routes += [Mount("/v2", app=page), Route("/new", lambda request: page), Mount("/", app=page)]
     async with client_of(app) as client:

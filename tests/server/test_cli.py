@@ -121,11 +121,11 @@ def test_serve_says_where_it_listens_and_stops_when_asked(
     served: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     assert served.stdout is not None
-    said = [served.stdout.readline() for _ in range(3)]
+    said = [served.stdout.readline() for _ in range(4)]
     address = re.search(r"http://127\.0\.0\.1:\d+", said[0])
     assert address is not None, (said, (tmp_path / "log").read_text())
     assert said[1].startswith("Try it:  curl -F model_id=shapes-detect -F image=@") and address[0] in said[1]
-    assert said[2].strip().endswith("/docs")
+    assert said[3].strip().endswith("/docs")
     sample = re.search(r"image=@(\S+)", said[1])
     assert sample is not None and (tmp_path / sample[1]).is_file(), "the line works as it is"
     with httpx.Client(base_url=address[0], trust_env=False) as client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from models.runs import run_length_text
 from server.drawing import draw, draw_and_encode, encode, line_width_of
 from server.errors import RequestFailedError
 from server.labels import Labels
-from server.lettering import font_of, wrapped
+from server.lettering import font_of, shortened, wrapped
 from server.palette import COLOURS, colour_of, contrast_to
 from server.run_lengths import runs_of
 from server.sketch import Sketch
@@ -237,3 +237,21 @@ def test_four_hundred_objects_with_long_outlines_are_drawn() -> None:
     objects = [{**found(width, height, polygon=ring), "class_id": n} for n in range(400)]
     pixels = drawn(width, height, *objects)
     assert pixels.shape == (height, width, 3) and not (pixels[1000, 1500] == GREY).all()
+
+
+def test_a_corner_that_is_no_number_is_refused_at_once() -> None:
+    outline = [[None, 1], [2, 5], [3, 3]]
+    with pytest.raises(ValueError, match="nowhere"):
+        drawn(64, 48, found(64, 48, polygon=outline))
+
+
+def test_labels_are_measured_no_further_than_the_picture_is_wide() -> None:
+    measured: list[int] = []
+
+    class Font:
+        def getlength(self, text: str) -> float:
+            measured.append(len(text))
+            return 6.0 * len(text)
+
+    assert shortened("x" * 10_000, cast(Any, Font()), 300).endswith("...")
+    assert max(measured) <= 300

@@ -199,3 +199,13 @@ async def test_a_list_is_one_line_in_the_log_and_its_images_are_counted(
         200,
     )
     assert registry.get_sample_value("engine_listed_images_total", labels) == before + 1
+
+
+async def test_options_that_there_are_none_of_are_refused_once_and_not_for_every_image(
+    running: Running,
+) -> None:
+    parameters = {f"a{number}": 1 for number in range(30_000)}
+    started = time.monotonic()
+    reply = await ask(running, [GOOD] * 12, model_id="echo", parameters=parameters)
+    assert (reply.status_code, error_of(reply)) == (400, "unknown_field")
+    assert time.monotonic() - started < 1

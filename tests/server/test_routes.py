@@ -116,7 +116,7 @@ async def test_a_wrong_method_is_told_the_right_one(
 
 
 @pytest.mark.parametrize("path", [
-    "/", "/nope", "/inference/", "//inference", "/INFERENCE", "/models/", "/inference;x", "/inference%00", "/models/echo/renew",
+    "/nope", "/playground", "/playground/", "/playground/../app.js", "/inference/", "//inference", "/INFERENCE", "/models/", "/inference;x", "/inference%00", "/models/echo/renew",
     "/models/echo/load/", "/docs/", "/inference/../healthz/x",
 ])  # fmt: skip
 async def test_an_unknown_path_is_not_found_and_never_redirected(running: Running, path: str) -> None:
@@ -133,7 +133,8 @@ async def test_the_description_names_every_route_and_code(running: Running) -> N
     document = (await running.client.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
     app = running.server.config.app
-    paths = {route.path for route in app.routes if not route.path.startswith("/docs/")}  # type: ignore[union-attr]
+    files = ("/docs/", "/playground/")
+    paths = {route.path for route in app.routes if not route.path.startswith(files)}  # type: ignore[union-attr]
     assert set(document["paths"]) == paths
     codes = document["components"]["schemas"]["ErrorDetail"]["properties"]["code"]["enum"]
     assert set(codes) == set(KINDS)

@@ -132,9 +132,9 @@ def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_may_be_a_secret_is_not_shown_even_where_it_does_not_belong(
     empty_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ENGINE_API_KEY", "Xsecret")
-    assert lines_of()[0].startswith("environment ENGINE_API_KEY=***: unknown setting; did you mean")
-    monkeypatch.delenv("ENGINE_API_KEY")
+    monkeypatch.setenv("ENGINE_API_KEYS", "Xsecret")
+    assert lines_of()[0].startswith("environment ENGINE_API_KEYS=***: unknown setting; did you mean")
+    monkeypatch.delenv("ENGINE_API_KEYS")
     (empty_place / "engine.toml").write_text('api_keys = ["Xsecret"]\n')
     assert "api_keys = *** (engine.toml)" in lines_of()[0] and "Xsecret" not in lines_of()[0]
 

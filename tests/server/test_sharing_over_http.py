@@ -290,3 +290,27 @@ async def test_damaged_pictures_and_bad_base64_keep_their_codes() -> None:
         bad = {"model_id": "echo", "image_base64": "@@@@"}
         answers = await asyncio.gather(*(running.client.post("/inference", json=bad) for _ in range(4)))
         assert {error_of(answer) for answer in answers} == {"invalid_base64"}
+
+
+@pytest.mark.asyncio
+async def test_one_run_answers_equal_requests_of_every_protocol() -> None:
+    image = base64.b64encode(IMAGE).decode()
+    said = 'say {"answer":"x","prompt":"q","tokens":{"prompt":1,"written":2},"is_cut":false}'
+    content = [
+        {"type": "text", "text": said},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}},
+    ]
+    inputs = [
+        {"name": name, "datatype": "BYTES", "shape": [1], "data": [given]}
+        for name, given in (("image", image), ("prompt", said))
+    ]
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/inference", {"model_id": "ask", "image_base64": image, "prompt": said}),
+        ("/inference/batch", {"model_id": "ask", "prompt": said, "images": [{"image_base64": image}] * 2}),
+        ("/v2/models/ask/infer", {"inputs": inputs, "outputs": [{"name": "json"}]}),
+        ("/v1/chat/completions", {"model": "ask", "messages": [{"role": "user", "content": content}]}),
+    ]
+    async with serving(ASK, response_cache_bytes=2**20) as running:
+        replies = [await running.client.post(path, json=body) for path, body in asked]
+        assert [reply.status_code for reply in replies] == [200] * 4
+        assert num_batches(running, "ask") == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -100,10 +102,15 @@ def test_a_broken_connection_is_tried_again(make_client: MakeClient, origin: Ori
 def test_a_reload_is_not_repeated_when_nobody_knows_what_became_of_it(
     make_client: MakeClient, origin: Origin
 ) -> None:
-    origin.answers = [Answer(0)]
-    with pytest.raises(UnreachableError):
+    for answer, kind in ((Answer(0), UnreachableError), (refusal(503, "model_loading"), BusyError)):
+        origin.answers, origin.asked = [answer], []
+        with pytest.raises(kind):
+            make_client(origin.url).reload("m")
+        assert [(asked.method, asked.path) for asked in origin.asked] == [("POST", "/models/m/reload")]
+    origin.answers, origin.asked = [refusal(429, "rate_limited"), refusal(409, "reload_in_progress")], []
+    with pytest.raises(RejectedError):
         make_client(origin.url).reload("m")
-    assert [(asked.method, asked.path) for asked in origin.asked] == [("POST", "/models/m/reload")]
+    assert len(origin.asked) == 2
 
 
 def test_a_server_that_comes_up_late_is_waited_for_and_one_that_never_does_is_an_error(
@@ -117,6 +124,43 @@ def test_a_server_that_comes_up_late_is_waited_for_and_one_that_never_does_is_an
         client.infer(JPEG)
     assert raised.value.code == "unreachable" and 0.2 < time.monotonic() - started < 5
     assert (client.ready(), client.live()) == (False, False)
+
+
+def test_a_server_behind_a_proxy_that_does_not_find_it_is_not_alive(
+    make_client: MakeClient, origin: Origin
+) -> None:
+    origin.answers = [Answer(502, b"<html>")]
+    client = make_client(origin.url)
+    assert (client.ready(), client.live()) == (False, False) and len(origin.asked) == 2
+
+
+def test_a_reply_that_trickles_is_not_waited_for_beyond_the_time_of_the_call(make_client: MakeClient) -> None:
+    ended = threading.Event()
+
+    def trickle() -> None:
+        with contextlib.suppress(OSError), listening.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+            while not ended.wait(0.02):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(UnreachableError, match="timeout"):
+            make_client(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=0.2).models()
+        took = time.monotonic() - started
+        ended.set()
+        thread.join()
+    assert 0.2 <= took < 5
+
+
+@pytest.mark.parametrize("key", ["with\nline", "schl\u00fcssel"])
+def test_a_key_that_is_none_is_refused_without_being_shown(make_client: MakeClient, key: str) -> None:
+    with pytest.raises(ValueError, match="the API key holds") as raised:
+        make_client("http://127.0.0.1:9", key)
+    assert key not in str(raised.value)
 
 
 def test_nothing_is_waited_for_beyond_the_time_that_a_call_has(

@@ -22,6 +22,10 @@ def test_pauses_grow_to_a_bound_and_differ() -> None:
     assert [least.pause(attempt, None) for attempt in (0, 9)] == [0.125, 4]
 
 
+def test_whether_a_server_is_well_is_not_waited_for_as_long_as_an_answer() -> None:
+    assert (Patience(150, 8).once().timeout, Patience(2, 8).once().timeout) == (10, 2)
+
+
 def test_the_server_is_never_asked_earlier_than_it_said() -> None:
     least, most = (Patience(60, 8, jitter=lambda value=value: value) for value in (0.0, 1.0))
     assert least.pause(5, 2.0) == 2.0 < most.pause(5, 2.0) < 2.5

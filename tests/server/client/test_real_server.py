@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import re
 import subprocess
 import sys
@@ -9,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from PIL import Image, ImageOps
 
+from server.cli import main
 from server.client import RejectedError
 from tests.server.client.conftest import MakeClient
 from tests.serving import RunningServer, running_server
@@ -56,6 +62,48 @@ def test_every_task_has_its_typed_answer(client: Any) -> None:
     assert raised.value.code == "invalid_parameter"
 
 
+def test_every_task_has_its_picture(client: Any) -> None:
+    for model, kind, options in (
+        ("shapes-detect", "jpeg", {"confidence": 0.5}),
+        ("segment", "png", {}),
+        ("pose", "jpeg", {}),
+        ("obb", "jpeg", {"confidence": 0.05}),
+        ("classify", "png", {"top": 3}),
+        ("shapes-vqa", "jpeg", {"prompt": "how many shapes are there?"}),
+    ):
+        with Image.open(io.BytesIO(client.picture(SAMPLE, model, kind, **options))) as picture:
+            assert (picture.format or "").lower() == kind
+            with Image.open(SAMPLE) as sample:
+                has_band = picture.width == 640 and picture.height > 480  # of classes and answers
+                assert has_band or (picture.size == sample.size and picture.tobytes() != sample.tobytes())
+    with pytest.raises(RejectedError) as raised:
+        client.picture(b"no image", "shapes-detect")
+    assert raised.value.code == "image_undecodable"
+
+
+def test_predict_saves_the_pictures_that_a_server_draws(
+    server: RunningServer, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    drawn = tmp_path / "drawn"
+    code = main(
+        [
+            "predict",
+            "shapes-detect",
+            str(SAMPLE.parent),
+            "--server",
+            server.url,
+            "--save-pictures",
+            str(drawn),
+        ]
+    )
+    records = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert code == 0 and len(records) == len(list(SAMPLE.parent.glob("*.jpg")))
+    assert {Path(record["picture"]) for record in records} == set(drawn.iterdir())
+    for record in records:
+        with Image.open(record["source"]) as source, Image.open(record["picture"]) as picture:
+            assert picture.size == ImageOps.exif_transpose(source).size
+
+
 def test_the_example_of_the_readme_runs(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     (code,) = re.findall(r"^```python\n(from server.client .*?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -75,3 +123,15 @@ def test_models_are_listed_loaded_and_unloaded(client: Any) -> None:
     with pytest.raises(RejectedError) as raised:
         client.model("no/such model")
     assert raised.value.status == 404
+
+
+def test_the_list_of_the_readme_is_answered(server: RunningServer) -> None:
+    """With the models that are here, and the pictures in it."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    (asked,) = re.findall(r"/inference/batch -d '(.*?)'", text, re.DOTALL)
+    asked = asked.replace("yolov8n", "shapes-detect").replace("blip-vqa-base", "shapes-vqa")
+    sample = f"data:image/jpeg;base64,{base64.b64encode(SAMPLE.read_bytes()).decode()}"
+    asked = re.sub(r"https://[^\"]+", sample, asked)
+    reply = httpx.post(f"{server.url}/inference/batch", json=json.loads(asked))
+    results = reply.json()["results"]
+    assert [result.get("task") for result in results] == ["detect", "detect", "vqa"], results

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from server.predict import engine
+from server.settings import Settings
 from tests.serving import CONVERTED_DIR
 
 ROOT = Path(__file__).parents[3]
@@ -63,3 +65,9 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path, arguments: list[str], cod
     assert part in done.stderr.splitlines()[-1] and done.stderr.splitlines()[-1].startswith(
         "inference-engine: "
     )
+
+
+def test_a_slow_model_has_as_long_as_one_of_a_server() -> None:
+    for deadline in (30.0, 500.0):
+        chosen = engine._chosen(Settings(deadline=deadline), "m")
+        assert chosen["deadline"] == max(deadline, engine.TIMEOUT) and chosen["load_at_start"] == ("m",)

@@ -19,11 +19,16 @@ from typing import Any
 import pytest
 
 from server.cli import main
+from server.served import Served
+from server.settings import Settings
+from server.table import known_models
 from tests.server.client.origin import REPLY, Answer, Asked, Origin, refusal, running_origin
 
 ROOT = Path(__file__).parents[3]
 JPEG = b"\xff\xd8 not really"
-MODEL = Answer(200, {"model_id": "m", "family": "yolo", "state": "ready"})
+MODEL = Answer(
+    200, {**Served(known_models(Settings())["yolov8n"], is_required=False).describe(), "state": "ready"}
+)
 
 
 class Engine(Origin):
@@ -138,9 +143,13 @@ def test_files_folders_patterns_addresses_and_standard_input_are_sources(
 
 
 def test_folders_are_looked_into_when_asked_and_links_are_no_loop(
-    run: Run, engine: Engine, folder: Path
+    run: Run, engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sorted(names(run(engine, folder).stdout)) == ["a.jpg", "b.PNG"]
+    (folder / "-dash.jpg").symlink_to("a.jpg")
+    monkeypatch.chdir(folder)
+    assert names(run(engine, "--", "-dash.jpg").stdout) == ["-dash.jpg"]
+    (folder / "-dash.jpg").unlink()
     deep = run(engine, "--recursive", folder)
     assert (deep.returncode, sorted(names(deep.stdout))) == (0, ["a.jpg", "b.PNG", "c.webp"])
     listed = run(engine, "--from-file", "-", stdin=f"{folder / 'a.jpg'}\n\n{folder / 'b.PNG'}\r\n".encode())
@@ -184,6 +193,8 @@ def test_what_has_no_answer_is_a_record_and_the_exit_code_says_so(
         (["a.jpg", "--save-pictures", "x", "--format", "csv"], 2, "do not go together"),
         (["a.jpg", "--output", "pictures/a.jpg"], 2, "exists"),
         (["a.jpg", "--output", "no/out"], 2, "No such file"),
+        (["--from-file", "pictures"], 2, "pictures is a folder"),
+        (["--from-file", "gone.txt"], 2, "no such file"),
     ],
 )
 def test_wrong_arguments_are_named(
@@ -337,6 +348,8 @@ def test_pictures_are_saved_under_names_of_their_own(
 
 
 def test_a_server_that_is_not_there_is_said_at_once(run: Run, folder: Path) -> None:
-    done = run(Origin("http://127.0.0.1:9"), folder)
+    output = folder / "out.csv"
+    done = run(Origin("http://127.0.0.1:9"), folder, "--output", output, "--format", "csv")
     assert (done.returncode, done.stdout) == (1, b"")
+    assert output.read_bytes() == b"", "the same command works when the server is there"
     assert b"No engine answers at http://127.0.0.1:9. (unreachable)" in done.stderr

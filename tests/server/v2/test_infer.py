@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from pool import Limits
 from server.v2 import infer
 from tests.server.conftest import MODELS, Running, serving, until
 from tests.server.images import encode, noise, scene
@@ -261,3 +262,43 @@ async def test_numbers_as_json_do_not_keep_others_waiting(running: Running) -> N
     assert len(answers(await asked)) == 1
     print("longest hold of the loop", max(delays))
     assert max(delays) < 1.0
+
+
+async def test_every_image_counts_against_the_rate() -> None:
+    models = {"echo": MODELS["echo"]}
+    async with serving(models, rate_limit=0.5, rate_limit_burst=4) as limited:
+        assert len(answers(await ask(limited, pictures(*[IMAGE] * 6)))) == 6
+        refused = await ask(limited, pictures(IMAGE))
+        assert error_of(refused)[:2] == (429, "rate_limited")
+        assert int(refused.headers["retry-after"]) >= 5
+
+
+async def test_several_images_wait_for_room_in_the_queue_and_a_single_one_is_told() -> None:
+    async with serving({"ask": {**MODELS["ask"], "loads_at_start": True}}, Limits(max_batch_size=1, max_queue_size=2, num_extra_slots=0)) as tight:  # fmt: skip
+        several = [encode(noise(30, 30, seed)) for seed in range(12)]
+        waiting = asyncio.create_task(ask(tight, pictures(*several), prompts("sleep 0.1"), model_id="ask"))
+        codes = set()
+        while not waiting.done():
+            one = await ask(tight, pictures(IMAGE), prompts("sleep 0.1"), model_id="ask")
+            codes.add("" if one.status_code == 200 else error_of(one)[1])
+        assert len(answers(await waiting)) == 12
+        assert "queue_full" in codes and codes <= {"", "queue_full"}
+
+
+async def test_answers_that_wait_for_the_last_one_count_as_bodies() -> None:
+    said = json.dumps({"text": "x" * 500})
+    async with serving({"ask": {**MODELS["ask"], "loads_at_start": True}}, max_body_bytes=4096, max_json_bytes=4096, max_in_flight_bytes=4096) as small:  # fmt: skip
+        tiny = [encode(noise(3, 3, seed)) for seed in range(12)]
+        reply = await ask(small, pictures(*tiny), prompts("say " + said), model_id="ask")
+        assert error_of(reply)[:2] == (503, "overloaded")
+        assert (
+            len(answers(await ask(small, pictures(*tiny[:3]), prompts("say " + said), model_id="ask"))) == 3
+        )
+        small.assert_nothing_is_held()
+
+
+async def test_json_of_many_fields_is_refused_before_it_is_read(running: Running) -> None:
+    fields = ",".join(f'"a{number}":1' for number in range(70_000))
+    for body in (f'{{"inputs":[],"parameters":{{{fields}}}}}', f"{{{fields}}}"):
+        reply = await running.client.post("/v2/models/echo/infer", content=body)
+        assert error_of(reply)[:2] == (400, "invalid_request")

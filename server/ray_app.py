@@ -57,6 +57,9 @@ class EngineArguments(BaseModel):
     max_ongoing_requests: int | None = Field(None, ge=1)
     """Requests that one replica is given at once. None: what the queues of all its models hold, and more, so that
     who is too many is refused by the engine, with Retry-After."""
+    max_queued_requests: int | None = Field(None, ge=-1)
+    """Requests that wait in a proxy of Ray for a replica, before Ray itself answers 503. None: as many as one replica
+    is given; -1: any number."""
     downscale_delay: float = Field(600.0, ge=0)
     """Seconds of less work before a replica is stopped."""
 
@@ -76,7 +79,7 @@ class RayEngine:
         self._cores: Cores | None = None
         self._is_given_up = False
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called once, by Ray. Raises SettingsError, KeysError, NoSuchDeviceError: the replica does not start."""
         context = ray.get_runtime_context()
         num_cpus = context.get_assigned_resources().get("CPU", 0.0)
@@ -141,7 +144,7 @@ def wrap_lifespan(app: Starlette, engine: Engine) -> None:
         async with inner(app):
             carrying = asyncio.create_task(RayMetrics(engine.scrape).run(), name="ray-metrics")
             try:
-                while not is_settled(engine):
+                while not is_settled(engine):  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(SETTLE_INTERVAL)
                 yield
             finally:
@@ -198,7 +201,7 @@ def deployment_options(arguments: EngineArguments, settings: Settings) -> dict[s
             downscale_delay_s=arguments.downscale_delay,
         ),
         "max_ongoing_requests": most,
-        "max_queued_requests": most,
+        "max_queued_requests": arguments.max_queued_requests or most,
         "graceful_shutdown_wait_loop_s": 0.1,
         "graceful_shutdown_timeout_s": settings.deadline + settings.drain_timeout + STOP_MARGIN,
         "health_check_period_s": HEALTH_CHECK_PERIOD,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client.metrics_core import Metric
@@ -17,6 +17,8 @@ from server.scrape import Scrape
 
 INTERVAL = 5.0
 """Seconds. Ray's agent collects every ten unless it is told otherwise."""
+_TAGS = {"replica": "model_replica"}
+"""Labels whose names Ray keeps for its own."""
 _ADDING = ("_total", "_sum", "_count")
 _Series = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -55,23 +57,23 @@ class RayMetrics:
         """What has changed since the page before. A gauge that is no longer there is set to 0."""
         levels: set[_Series] = set()
         for family, sample in _samples(page):
-            series = sample.name, tuple(sorted(sample.labels.items()))
+            tags = {_TAGS.get(label, label): value for label, value in sample.labels.items()}
+            series = sample.name, tuple(sorted(tags.items()))
             if family.type == "gauge":
                 levels.add(series)
-                self._sink(sample, family, "gauge").set(sample.value, sample.labels)
+                self._sink(sample.name, family, tags).set(sample.value, tags)
             elif (more := sample.value - self._totals.get(series, 0.0)) > 0:
                 self._totals[series] = sample.value
-                self._sink(sample, family, "counter").inc(more, sample.labels)
+                self._sink(sample.name, family, tags).inc(more, tags)
         for name, labels in self._levels - levels:
             self._sinks[name].set(0.0, dict(labels))
         self._levels = levels
 
-    def _sink(self, sample: Sample, family: Metric, kind: str) -> Sink:
-        if sample.name not in self._sinks:
-            make = ray_metrics.Gauge if kind == "gauge" else ray_metrics.Counter
-            name = sample.name.removesuffix("_total")
-            self._sinks[sample.name] = make(name, family.documentation, tuple(sample.labels))
-        return self._sinks[sample.name]
+    def _sink(self, name: str, family: Metric, tags: Mapping[str, str]) -> Sink:
+        if name not in self._sinks:
+            make = ray_metrics.Gauge if family.type == "gauge" else ray_metrics.Counter
+            self._sinks[name] = make(name.removesuffix("_total"), family.documentation, tuple(tags))
+        return self._sinks[name]
 
 
 def _samples(page: str) -> Iterator[tuple[Metric, Sample]]:

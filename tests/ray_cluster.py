@@ -1,0 +1,101 @@
+"""A Ray cluster of two nodes on this machine with the engine on it, told by lines what to do. A process of its own:
+
+{"replicas": 2} | "kill" | "recover" | "shutdown"     on standard input, a line of JSON for each is answered
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from typing import Any
+
+import ray
+from ray import serve
+from ray.cluster_utils import Cluster
+
+from server.ray_app import EngineArguments, build
+
+MEMORY = 80_000_000
+DEADLINE = 100.0
+
+
+def _node() -> dict[str, Any]:
+    return {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
+
+
+def free_port() -> int:
+    """Nobody has it now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def deploy(num_replicas: int, settings: dict[str, str]) -> None:
+    """Returns when the deployment has so many replicas."""
+    arguments = EngineArguments(
+        num_cpus=1,
+        num_gpus=0,
+        min_replicas=num_replicas,
+        max_replicas=num_replicas,
+        max_ongoing_requests=1,
+        max_queued_requests=-1,
+        **settings,  # type: ignore[arg-type]
+    )
+    serve.run(build(arguments), name="engine", route_prefix="/")
+    wait_running(num_replicas)
+
+
+def wait_running(num_replicas: int) -> None:
+    """Until that many are there and no other."""
+    deadline = time.monotonic() + DEADLINE
+    while states() != {"RUNNING": num_replicas}:
+        assert time.monotonic() < deadline, states()
+        time.sleep(0.1)
+
+
+def states() -> dict[str, int]:
+    """How many replicas are in which state."""
+    deployments = serve.status().applications["engine"].deployments
+    return {str(state): number for state, number in deployments["Engine"].replica_states.items() if number}
+
+
+def say(**fields: Any) -> None:
+    """To who started us."""
+    print(json.dumps(fields), flush=True)
+
+
+def main() -> None:
+    """Until standard input ends."""
+    settings = json.loads(sys.argv[1])
+    cluster = Cluster(initialize_head=True, head_node_args=_node())
+    other = None
+    try:
+        ray.init(address=cluster.address, namespace="serve", log_to_driver=False)
+        port = free_port()
+        serve.start(http_options={"host": "127.0.0.1", "port": port, "location": "HeadOnly"})
+        deploy(1, settings)
+        say(port=port)
+        for line in sys.stdin:
+            command = json.loads(line)
+            if command == "kill":
+                cluster.remove_node(other, allow_graceful=False)
+            elif command == "recover":
+                other = cluster.add_node(**_node())
+                wait_running(2)
+            elif command == "shutdown":
+                serve.shutdown()
+            else:
+                if other is None and command["replicas"] > 1:
+                    other = cluster.add_node(**_node())
+                deploy(command["replicas"], settings)
+            say(done=command)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The engine on a real Ray cluster of two nodes: spread, lost, back, faster, ended.
+
+Each request takes `WAIT` because a batch waits so long to fill, and a replica is given one at a time: what can be
+answered grows with replicas, not with cores, of which a machine that runs tests has few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.serving import CONVERTED_DIR
+
+pytest.importorskip("ray", reason="needs the extra `ray`")
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = (ROOT / "models/demo/samples/sample.jpg").read_bytes()
+WAIT = 0.4
+NUM_CLIENTS = 4
+SECONDS = 4.0
+MARK = "ENGINE_TEST_CLUSTER"
+SETTINGS = {
+    "load_at_start": "shapes-detect",
+    "converted_dir": str(CONVERTED_DIR),
+    "threads": "1",
+    "precision": "fp32",
+    "max_queue_delay": str(WAIT),
+}
+
+
+@dataclass
+class RayCluster:
+    """`process` is tests/ray_cluster.py."""
+
+    process: subprocess.Popen[str]
+    url: str = ""
+
+    def read(self) -> dict[str, Any]:
+        """Its next line."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with contextlib.suppress(ValueError):
+                said = json.loads(line)
+                if isinstance(said, dict):
+                    return said
+        raise AssertionError("the cluster has ended")
+
+    def begin(self, command: Any) -> None:
+        """Do it; `read` waits until it is done."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def do(self, command: Any) -> None:
+        """And wait."""
+        self.begin(command)
+        assert self.read() == {"done": command}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    mark = f"{MARK.lower()}-{uuid.uuid4().hex}"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("ENGINE_", "RAY_"))},
+        "TEST_CLUSTER": mark,
+        "PYTHONPATH": str(ROOT),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "100",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "YOLO_OFFLINE": "true",
+    }
+    log = tmp_path_factory.mktemp("ray") / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.ray_cluster", json.dumps(SETTINGS)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    try:
+        with process:
+            cluster = RayCluster(process)
+            try:
+                cluster.url = f"http://127.0.0.1:{cluster.read()['port']}"
+                yield cluster
+                assert process.stdin is not None
+                process.stdin.close()
+                assert process.wait(timeout=60) == 0, log.read_text()
+            finally:
+                kill_marked(mark)
+    finally:
+        assert not marked(mark)
+
+
+def marked(mark: str) -> list[int]:
+    """Processes of the cluster, whoever their parent is now."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def kill_marked(mark: str) -> None:
+    deadline = time.monotonic() + 20
+    while (pids := marked(mark)) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+async def ask(client: httpx.AsyncClient) -> int:
+    """The status; 0 where no answer came."""
+    try:
+        reply = await client.post(
+            "/inference?model_id=shapes-detect", content=SAMPLE, headers={"content-type": "image/jpeg"}
+        )
+    except httpx.TransportError:
+        return 0
+    return reply.status_code
+
+
+@contextlib.asynccontextmanager
+async def load(url: str, statuses: Counter[int]) -> Any:
+    """`NUM_CLIENTS` that ask again at once, as long as the context is open; then their last answers are awaited."""
+    ends = asyncio.Event()
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+
+        async def keep_asking() -> None:
+            while not ends.is_set():
+                statuses[await ask(client)] += 1
+
+        tasks = [asyncio.create_task(keep_asking()) for _ in range(NUM_CLIENTS)]
+        try:
+            yield
+        finally:
+            ends.set()
+            await asyncio.gather(*tasks)
+
+
+async def rate(url: str) -> float:
+    """Answers a second."""
+    statuses: Counter[int] = Counter()
+    async with load(url, statuses):
+        before = time.monotonic()
+        await asyncio.sleep(SECONDS)
+        seconds, answered = time.monotonic() - before, statuses[200]
+    assert set(statuses) == {200}
+    return answered / seconds
+
+
+@pytest.mark.timeout(300)
+async def test_a_second_node_raises_throughput_and_takes_its_share(cluster: RayCluster) -> None:
+    alone = await rate(cluster.url)
+    await asyncio.to_thread(cluster.do, {"replicas": 2})
+    both = await rate(cluster.url)
+
+    print(f"one replica {alone:.2f}/s, two {both:.2f}/s")
+    assert both > 1.4 * alone
+
+
+@pytest.mark.timeout(300)
+async def test_a_node_that_dies_takes_only_what_it_had_in_flight_and_capacity_comes_back(
+    cluster: RayCluster,
+) -> None:
+    statuses: Counter[int] = Counter()
+    async with load(cluster.url, statuses):
+        await asyncio.sleep(1)
+        before = statuses[200]
+        await asyncio.to_thread(cluster.do, "kill")
+        await asyncio.to_thread(cluster.do, "recover")
+        assert statuses[200] > before
+    print(dict(statuses))
+    assert sum(number for status, number in statuses.items() if status != 200) <= 1
+    assert await rate(cluster.url) > 0
+
+
+@pytest.mark.timeout(120)
+async def test_what_is_in_flight_is_answered_when_serve_is_shut_down(cluster: RayCluster) -> None:
+    async with httpx.AsyncClient(base_url=cluster.url, timeout=60, trust_env=False) as client:
+        asked = [asyncio.create_task(ask(client)) for _ in range(2)]
+        await asyncio.sleep(WAIT / 2)
+        assert not any(task.done() for task in asked)
+        await asyncio.to_thread(cluster.do, "shutdown")
+        assert await asyncio.gather(*asked) == [200, 200]

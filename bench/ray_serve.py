@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import statistics
 import sys
 import tempfile
@@ -32,22 +33,27 @@ MEMORY = 80_000_000
 _APART = 1_000_000
 
 
+def free_port() -> int:
+    """Nobody has it now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
 @contextmanager
 def behind_ray(settings: dict[str, str]) -> Iterator[str]:
     """Address of a proxy of Ray on a cluster of this machine, with one replica that has every core."""
     import ray
     from ray import serve
 
-    from bench.listener import free_port
     from server.ray_app import EngineArguments, build
 
     os.environ.update(ENVIRONMENT, RAY_USAGE_STATS_ENABLED="0")
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     num_cores = len(os.sched_getaffinity(0))
-    ray.init(
-        num_cpus=num_cores, include_dashboard=False, object_store_memory=MEMORY, log_to_driver=False
-    )
+    ray.init(num_cpus=num_cores, include_dashboard=False, object_store_memory=MEMORY, log_to_driver=False)
     try:
         port = free_port()
         serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -65,7 +71,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     turns: list[dict[str, Any]] = []
     with ExitStack() as stack:
         config = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "engine.toml"
-        table = f"[models.{MODEL}]\nweights = {json.dumps(str(Path(args.weights).resolve()))}\n" if args.weights else ""
+        table = (
+            f"[models.{MODEL}]\nweights = {json.dumps(str(Path(args.weights).resolve()))}\n"
+            if args.weights
+            else ""
+        )
         config.write_text(table)
         settings = {"config": str(config), "load_at_start": model, "threads": "1", "log_format": "json"}
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
@@ -78,7 +88,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 for name, url in urls.items():
                     load = Load(clients, None, args.seconds, args.warmup, first=turn * _APART)
                     requests = engine_requests(url, model, Pictures())
-                    figures[f"{name} {clients}"] = uvloop.run(measure(url, requests, load)).figures(args.seconds)
+                    figures[f"{name} {clients}"] = uvloop.run(measure(url, requests, load)).figures(
+                        args.seconds
+                    )
             turns.append(figures)
             print(f"turn {turn + 1} of {args.turns}", file=sys.stderr, flush=True)
         stop_cleanly(alone)
@@ -92,12 +104,12 @@ def summary(turns: list[dict[str, Any]], clients: int) -> dict[str, Any]:
         return statistics.median(read(turn[f"{name} {clients}"]) for turn in turns)
 
     def rate(figures: dict[str, Any]) -> float:
-        return float(figures["images_per_second"])
+        return float(figures["per_second"])
 
     figures: dict[str, Any] = {"clients": clients}
     for name in ("alone", "ray"):
         figures[name] = {
-            "images_per_second": median(name, rate),
+            "per_second": median(name, rate),
             **{p: median(name, lambda each, p=p: each["latency_seconds"][p]) for p in ("p50", "p99")},
         }
     ratios = [rate(turn[f"ray {clients}"]) / rate(turn[f"alone {clients}"]) for turn in turns]

@@ -174,10 +174,15 @@ def build(arguments: EngineArguments) -> serve.Application:
 
     Raises SettingsError.
     """
+    return deployment_of(RayEngine, arguments)
+
+
+def deployment_of(engine: type[RayEngine], arguments: EngineArguments) -> serve.Application:
+    """The same around another class, for tests."""
     settings = load_settings(arguments.given_settings)
     options = deployment_options(arguments, settings)
     # Without an app: Ray asks the class for one in the replica (`__serve_build_asgi_app__`).
-    ingress = cast(Any, serve.ingress)()(RayEngine)
+    ingress = cast(Any, serve.ingress)()(engine)
     deployment = serve.deployment(name="Engine", **options)(ingress)
     return cast(serve.Application, deployment.bind(arguments.given_settings))
 

@@ -1,12 +1,12 @@
 """A Ray cluster of two nodes on this machine with the engine on it, told by lines what to do. A process of its own:
 
-{"replicas": 2} | "kill" | "recover" | "shutdown"     on standard input, a line of JSON for each is answered
+{"replicas": 2} | "kill" | "recover" | "delete"     on standard input, a line of JSON for each is answered
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import socket
 import sys
 import time
 from typing import Any
@@ -14,23 +14,39 @@ from typing import Any
 import ray
 from ray import serve
 from ray.cluster_utils import Cluster
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.ray_app import EngineArguments, build
+from bench.ray_serve import free_port
+from server.ray_app import EngineArguments, RayEngine, deployment_of
 
 MEMORY = 80_000_000
 DEADLINE = 100.0
+WAIT = 0.4
 
 
 def _node() -> dict[str, Any]:
     return {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
 
 
-def free_port() -> int:
-    """Nobody has it now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+class Slow:
+    """One inference after another, `WAIT` each: what can be answered grows with replicas, not with cores."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._lock = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/inference":
+            async with self._lock:
+                await asyncio.sleep(WAIT)
+        await self._app(scope, receive, send)
+
+
+class SlowEngine(RayEngine):
+    """A whole engine behind it."""
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return Slow(super().__serve_build_asgi_app__())
 
 
 def deploy(num_replicas: int, settings: dict[str, str]) -> None:
@@ -40,11 +56,10 @@ def deploy(num_replicas: int, settings: dict[str, str]) -> None:
         num_gpus=0,
         min_replicas=num_replicas,
         max_replicas=num_replicas,
-        max_ongoing_requests=1,
-        max_queued_requests=-1,
+        max_ongoing_requests=100,
         **settings,  # type: ignore[arg-type]
     )
-    serve.run(build(arguments), name="engine", route_prefix="/")
+    serve.run(deployment_of(SlowEngine, arguments), name="engine", route_prefix="/")
     wait_running(num_replicas)
 
 
@@ -85,8 +100,8 @@ def main() -> None:
             elif command == "recover":
                 other = cluster.add_node(**_node())
                 wait_running(2)
-            elif command == "shutdown":
-                serve.shutdown()
+            elif command == "delete":
+                serve.delete("engine")
             else:
                 if other is None and command["replicas"] > 1:
                     other = cluster.add_node(**_node())
@@ -98,4 +113,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from tests import ray_cluster  # by its name: what is sent to the replicas must not be of `__main__`
+
+    ray_cluster.main()

@@ -1,7 +1,7 @@
 """The engine on a real Ray cluster of two nodes: spread, lost, back, faster, ended.
 
-Each request takes `WAIT` because a batch waits so long to fill, and a replica is given one at a time: what can be
-answered grows with replicas, not with cores, of which a machine that runs tests has few.
+Every inference sleeps `WAIT` before the engine has it, one after another on each replica (tests/ray_cluster.py): what
+can be answered grows with replicas, not with cores, of which a machine that runs tests has few.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ SAMPLE = (ROOT / "models/demo/samples/sample.jpg").read_bytes()
 WAIT = 0.4
 NUM_CLIENTS = 4
 SECONDS = 4.0
-MARK = "ENGINE_TEST_CLUSTER"
 SETTINGS = {
     "load_at_start": "shapes-detect",
     "converted_dir": str(CONVERTED_DIR),
     "threads": "1",
     "precision": "fp32",
-    "max_queue_delay": str(WAIT),
 }
 
 
@@ -74,7 +72,7 @@ class RayCluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    mark = f"{MARK.lower()}-{uuid.uuid4().hex}"
+    mark = f"test-cluster-{uuid.uuid4().hex}"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("ENGINE_", "RAY_"))},
         "TEST_CLUSTER": mark,
@@ -191,15 +189,15 @@ async def test_a_node_that_dies_takes_only_what_it_had_in_flight_and_capacity_co
         await asyncio.to_thread(cluster.do, "recover")
         assert statuses[200] > before
     print(dict(statuses))
-    assert sum(number for status, number in statuses.items() if status != 200) <= 1
-    assert await rate(cluster.url) > 0
+    assert sum(number for status, number in statuses.items() if status != 200) <= NUM_CLIENTS
+    assert await rate(cluster.url) > 1.3 / WAIT  # one replica alone cannot
 
 
 @pytest.mark.timeout(120)
-async def test_what_is_in_flight_is_answered_when_serve_is_shut_down(cluster: RayCluster) -> None:
+async def test_what_is_in_flight_is_answered_when_the_application_is_taken_away(cluster: RayCluster) -> None:
     async with httpx.AsyncClient(base_url=cluster.url, timeout=60, trust_env=False) as client:
         asked = [asyncio.create_task(ask(client)) for _ in range(2)]
         await asyncio.sleep(WAIT / 2)
         assert not any(task.done() for task in asked)
-        await asyncio.to_thread(cluster.do, "shutdown")
+        await asyncio.to_thread(cluster.do, "delete")
         assert await asyncio.gather(*asked) == [200, 200]

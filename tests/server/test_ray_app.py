@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 pytest.importorskip("ray", reason="needs the extra `ray`")
 
 from server.operators import check_is_local
+
 with warnings.catch_warnings(action="ignore"):  # Ray's own
     from server.ray_app import Behind, EngineArguments, RayEngine, deployment_options, gpus_of, is_settled
     from server.ray_cores import Cores

@@ -46,21 +46,21 @@ class EngineArguments(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    num_cpus: float | None = Field(None, gt=0)
+    num_cpus: float | None = Field(default=None, gt=0)
     """Cores of one replica. None: as many as the machine has that builds the deployment."""
-    num_gpus: float | None = Field(None, ge=0)
+    num_gpus: float | None = Field(default=None, ge=0)
     """GPUs of one replica. None: one where `accelerator` or `device` name a GPU, else none."""
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(4, ge=1)
-    target_ongoing_requests: float | None = Field(None, gt=0)
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: int = Field(default=4, ge=1)
+    target_ongoing_requests: float | None = Field(default=None, gt=0)
     """Requests per replica that autoscaling aims at. None: two batches, one that runs and one that waits."""
-    max_ongoing_requests: int | None = Field(None, ge=1)
+    max_ongoing_requests: int | None = Field(default=None, ge=1)
     """Requests that one replica is given at once. None: what the queues of all its models hold, and more, so that
     who is too many is refused by the engine, with Retry-After."""
-    max_queued_requests: int | None = Field(None, ge=-1)
+    max_queued_requests: int | None = Field(default=None, ge=-1)
     """Requests that wait in a proxy of Ray for a replica, before Ray itself answers 503. None: as many as one replica
     is given; -1: any number."""
-    downscale_delay: float = Field(600.0, ge=0)
+    downscale_delay: float = Field(default=600.0, ge=0)
     """Seconds of less work before a replica is stopped."""
 
     @property
@@ -81,7 +81,7 @@ class RayEngine:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called once, by Ray. Raises SettingsError, KeysError, NoSuchDeviceError: the replica does not start."""
-        context = ray.get_runtime_context()
+        context: Any = ray.get_runtime_context()  # half of it is untyped
         num_cpus = context.get_assigned_resources().get("CPU", 0.0)
         if num_cpus:
             self._cores = Cores(num_cpus, sorted(os.sched_getaffinity(0)))
@@ -107,7 +107,7 @@ class RayEngine:
         if self._is_given_up:
             raise RuntimeError("no required model can be served here any more")
 
-    @serve.multiplexed(max_num_models_per_replica=MAX_ROUTED_MODELS)
+    @serve.multiplexed(max_num_models_per_replica=MAX_ROUTED_MODELS)  # type: ignore[untyped-decorator]
     async def note_model(self, model_id: str) -> str:
         """Tell Ray that requests for this model are best sent here. The engine itself loads it and lets it go."""
         return model_id
@@ -184,7 +184,7 @@ def deployment_of(engine: type[RayEngine], arguments: EngineArguments) -> serve.
     # Without an app: Ray asks the class for one in the replica (`__serve_build_asgi_app__`).
     ingress = cast(Any, serve.ingress)()(engine)
     deployment = serve.deployment(name="Engine", **options)(ingress)
-    return cast(serve.Application, deployment.bind(arguments.given_settings))
+    return deployment.bind(arguments.given_settings)
 
 
 def deployment_options(arguments: EngineArguments, settings: Settings) -> dict[str, Any]:

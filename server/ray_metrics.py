@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -71,7 +71,7 @@ class RayMetrics:
 
     def _sink(self, name: str, family: Metric, tags: Mapping[str, str]) -> Sink:
         if name not in self._sinks:
-            make = ray_metrics.Gauge if family.type == "gauge" else ray_metrics.Counter
+            make: Any = ray_metrics.Gauge if family.type == "gauge" else ray_metrics.Counter
             self._sinks[name] = make(name.removesuffix("_total"), family.documentation, tuple(tags))
         return self._sinks[name]
 

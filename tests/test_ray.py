@@ -78,7 +78,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         "TEST_CLUSTER": mark,
         "PYTHONPATH": str(ROOT),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_raylet_start_wait_time_s": "100",
+        "RAY_raylet_start_wait_time_s": "200",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "YOLO_OFFLINE": "true",
     }

@@ -78,6 +78,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         "TEST_CLUSTER": mark,
         "PYTHONPATH": str(ROOT),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",  # the one proxy would fill the replica beside it first
         "RAY_raylet_start_wait_time_s": "200",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "YOLO_OFFLINE": "true",

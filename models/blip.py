@@ -20,7 +20,7 @@ from models.spec import Spec
 from models.vision import Eye, Seen
 from models.vision_cache import VisionCache
 from models.weights import resolve
-from models.writers import Answerer, Captioner, Writer
+from models.writers import Answerer, Captioner, Writer, Written
 
 
 class BlipModel:
@@ -72,7 +72,7 @@ class BlipModel:
             return error
         return asked
 
-    def _write(self, good: Sequence[tuple[Row, Asked]]) -> tuple[list[list[str]], list[Seen]]:
+    def _write(self, good: Sequence[tuple[Row, Asked]]) -> tuple[list[list[Written]], list[Seen]]:
         """The texts of each row, and what was seen in its image."""
         searches = {Search(asked.max_new_tokens, asked.num_beams) for _, asked in good}
         if len(searches) != 1:
@@ -84,7 +84,7 @@ class BlipModel:
             for (_, asked), image in zip(good, seen, strict=True)
             for prompt in asked.prompts
         ]
-        texts: list[str] = []
+        texts: list[Written] = []
         while chunk := jobs[len(texts) : len(texts) + self._max_batch_size]:
             images = [image for image, _ in chunk]
             if all(image is images[0] for image in images):
@@ -93,16 +93,25 @@ class BlipModel:
         remaining = iter(texts)
         return [list(islice(remaining, len(asked.prompts))) for _, asked in good], seen
 
-    def _fragment(self, asked: Asked, texts: Sequence[str], seen: Seen) -> bytes:
+    def _fragment(self, asked: Asked, texts: Sequence[Written], seen: Seen) -> bytes:
         members = [
-            self._writer.members(prompt, text) for prompt, text in zip(asked.prompts, texts, strict=True)
+            self._writer.members(prompt, each.text) for prompt, each in zip(asked.prompts, texts, strict=True)
         ]
+        tokens = {
+            "prompt": sum(each.num_prompt_tokens for each in texts),
+            "written": sum(each.num_tokens for each in texts),
+        }
+        said = {
+            "tokens": tokens,
+            "is_cut": any(each.is_cut for each in texts),
+            "vision_cached": seen.is_cached,
+        }
         if not asked.is_list:
-            return orjson.dumps({**members[0], "vision_cached": seen.is_cached})
+            return orjson.dumps({**members[0], **said})
         name = "answers" if self._writer.task == "vqa" else "captions"
         # a list names every prompt, the blank ones of captions too
         listed = [{"prompt": prompt, **each} for prompt, each in zip(asked.prompts, members, strict=True)]
-        return orjson.dumps({name: listed, "vision_cached": seen.is_cached})
+        return orjson.dumps({name: listed, **said})
 
 
 def load(config: Mapping[str, Any], device: str, progress: Progress) -> BlipModel:

@@ -7,6 +7,7 @@ the padding of shorter questions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,17 @@ from models.tokens import Tokens
 DEFAULT_PROMPT = "what is in the picture?"
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One text. Tokens of the prompt with those that begin and end it, as the network read them; tokens written with
+    the one that ends a text. `is_cut`: there was room for no more of them."""
+
+    text: str
+    num_prompt_tokens: int
+    num_tokens: int
+    is_cut: bool
+
+
 class Writer(Protocol):
     """A network and its vocabulary, ready to write about images that were encoded already."""
 
@@ -32,7 +44,7 @@ class Writer(Protocol):
     def check(self, prompt: str, max_new_tokens: int) -> None:
         """Raises InvalidParameterError for a prompt that does not fit into the network."""
 
-    def write(self, images: Sequence[Array], prompts: Sequence[str], search: Search) -> list[str]:
+    def write(self, images: Sequence[Array], prompts: Sequence[str], search: Search) -> list[Written]:
         """One text per prompt, the same that it gets alone. `images` are one for each prompt, or one for all, which
         is then looked at as one."""
 
@@ -57,16 +69,19 @@ class Answerer:
                 f"the prompt has {num_tokens} tokens, at most {self._traits.max_tokens} fit"
             )
 
-    def write(self, images: Sequence[Array], prompts: Sequence[str], search: Search) -> list[str]:
-        ids, is_token = _padded(
-            [self._tokens.ids(prompt or DEFAULT_PROMPT) for prompt in prompts], self._traits
-        )
+    def write(self, images: Sequence[Array], prompts: Sequence[str], search: Search) -> list[Written]:
+        questions = [self._tokens.ids(prompt or DEFAULT_PROMPT) for prompt in prompts]
+        ids, is_token = _padded(questions, self._traits)
         asked = self._runtime.read(ids, is_token.astype(np.float32), images)
         start = np.full((len(prompts), 1), self._traits.first, np.int64)
         decoding = Decoding(self._runtime, asked, np.ones_like(start, np.bool_))
         # An answer is at most as long as the network has positions.
         fitting = Search(min(search.max_new_tokens, self._traits.max_tokens), search.num_beams)
-        return [self._tokens.text(row) for row in fitting.run(decoding, start, self._traits.last)]
+        rows = fitting.run(decoding, start, self._traits.last)
+        return [
+            Written(self._tokens.text(row), len(question), len(row), row[-1] != self._traits.last)
+            for question, row in zip(questions, rows, strict=True)
+        ]
 
     def members(self, prompt: str, text: str) -> Mapping[str, str]:
         return {"answer": text, "prompt": prompt or DEFAULT_PROMPT}
@@ -97,12 +112,15 @@ class Captioner:
     def _prefix(self, prompt: str) -> list[int]:
         return [self._traits.first, *self._tokens.ids(prompt)[1:-1]]
 
-    def write(self, images: Sequence[Array], prompts: Sequence[str], search: Search) -> list[str]:
+    def write(self, images: Sequence[Array], prompts: Sequence[str], search: Search) -> list[Written]:
         prefixes = [self._prefix(prompt) for prompt in prompts]
         ids, is_token = _padded(prefixes, self._traits, on_the_left=True)
         decoding = Decoding(self._runtime, self._runtime.look_at(images), is_token)
-        written = search.run(decoding, ids, self._traits.last)
-        return [self._tokens.text(prefix + row) for prefix, row in zip(prefixes, written, strict=True)]
+        rows = search.run(decoding, ids, self._traits.last)
+        return [
+            Written(self._tokens.text(prefix + row), len(prefix), len(row), row[-1] != self._traits.last)
+            for prefix, row in zip(prefixes, rows, strict=True)
+        ]
 
     def members(self, prompt: str, text: str) -> Mapping[str, str]:
         return {"caption": text, "prompt": prompt} if prompt else {"caption": text}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Limits:
     lease back."""
     is_proven_by_load: bool = False
     """A worker that serves has shown that it works: its death counts for no pause and never opens the breaker."""
+    patience: Mapping[str, float] = field(default_factory=dict)
+    """By batch key, how many times longer than others its batches may take before they count as hung."""
     max_worker_growth: int = 0
     """Bytes by which a worker may outgrow what it needed once warm before it is replaced; 0: any."""
     max_worker_age: float = 0.0

@@ -36,7 +36,9 @@ class Pace:
     def timeout(self, shape: Shape, *, is_first: bool) -> float:
         """Seconds after which a batch of `shape` counts as hung. `is_first`: its worker has done none of this shape."""
         limits = self._limits
+        patience = limits.patience.get(shape[0], 1.0)
         slowest = self._slowest.get((shape, is_first), self._slowest.get((shape, True)))
         if slowest is None:
-            return min(limits.first_batch_timeout, limits.batch_timeout)
-        return min(max(limits.min_batch_timeout, _SLOWDOWN * slowest), limits.batch_timeout)
+            return patience * min(limits.first_batch_timeout, limits.batch_timeout)
+        shortest, longest = patience * limits.min_batch_timeout, patience * limits.batch_timeout
+        return min(max(shortest, _SLOWDOWN * slowest), longest)

@@ -7,6 +7,7 @@ all behind a key as long as nobody says otherwise. It is decided before a byte o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import partial
 from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +24,8 @@ _CHALLENGE = {"www-authenticate": "Bearer"}
 
 
 class Access:
-    """Pure ASGI, inside RequestScope. Puts `role` and `key_id`, the key's name, into ``scope["state"]``.
+    """Pure ASGI, inside RequestScope. Puts `role` and `key_id`, the key's name, into ``scope["state"]``, and `charge`,
+    which counts more requests than the one.
 
     `open_paths` are compared with the path as the router sees it, byte by byte: nothing is normalised. Neither a key
     nor a rate is asked for there; a valid key is noticed.
@@ -64,8 +66,12 @@ class Access:
                 state["role"] = NOBODY
             else:
                 raise RequestFailedError("unauthorized", headers=_CHALLENGE)
-        if not is_open and (wait := self._limit.take(state.get("key_id") or _network(scope), rate)):
+        if is_open:
+            return
+        name = state.get("key_id") or _network(scope)
+        if wait := self._limit.take(name, rate):
             raise RequestFailedError("rate_limited", retry_after=wait)
+        state["charge"] = partial(self._limit.charge, name, rate=rate)
 
 
 def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

@@ -22,13 +22,13 @@ def describe_access(
     has_keys = settings.keys_file is not None
     if has_keys:
         document["components"]["securitySchemes"] = _SCHEMES
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     for route in routes:
         codes = _codes(route.access, has_keys=has_keys, has_limit=settings.rate_limit > 0)
-        added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}
         for name, operation in document["paths"].get(route.path, {}).items():
             if name == "parameters":
                 continue
+            error = operation["responses"]["500"]["content"]  # in the shape of its protocol
+            added = {str(KINDS[code].status.value): {"description": code, "content": error} for code in codes}
             if has_keys:
                 schemes = () if route.access == "public" else _SCHEMES
                 operation["security"] = [{scheme: []} for scheme in schemes]

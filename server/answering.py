@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,6 +21,7 @@ from server.intake import InferenceRequest
 from server.response_cache import ContentKey
 from server.results import Answered, Timings
 from server.sharing import content_digest
+from server.sketch import PictureKind, Sketch
 
 if TYPE_CHECKING:
     from server.fetch import Fetcher
@@ -83,15 +84,21 @@ class Answering:
         registry.admit(served, time.monotonic() + self._engine.settings.deadline)
 
     async def answer(
-        self, request: InferenceRequest, share: BodyShare, state: MutableMapping[str, Any]
+        self,
+        request: InferenceRequest,
+        share: BodyShare,
+        state: MutableMapping[str, Any],
+        kind: PictureKind | None = None,
     ) -> Answered:
         """The answer to one admitted request, whose image's bytes `share` holds. What the log, the metrics and traces
-        say of it is put into its `state`, which has `started_at`, a `time.monotonic` moment.
+        say of it is put into its `state`, which has `started_at`, a `time.monotonic` moment. With `kind` the answer
+        is drawn on the image too, and encoded as that.
 
         To be called inside `cancelled_on_disconnect`. Raises RequestFailedError.
         """
         registry = self._engine.registry
         served = registry.find(request.model_id)
+        deadline = time.monotonic() + self._engine.settings.deadline
         fetcher = await self._fetcher_for(request)
         inputs = _check(served.known.task, request) if served.known.task else None
         image = await self._image(request, fetcher, share, state.get("key_id") or "")
@@ -101,6 +108,9 @@ class Answering:
             inputs = inputs or _check(spec.task, request)
             schemas.check_classes(inputs.parameters, spec)
             answered = await self._infer(pool, spec, inputs, image, share)
+        if kind is not None:
+            share.hold(len(image.encoded))  # a run that is shared has taken it over
+            answered = await self._drawn(answered, image.encoded, kind, deadline)
         state["batch_size"] = answered.result.batch_size
         if answered.origin:
             state["cache"] = answered.origin
@@ -108,6 +118,16 @@ class Answering:
         state["stages"] = answered.timings.seconds
         self._engine.metrics.observe_stages(served.model_id, answered.timings.seconds)
         return answered
+
+    async def _drawn(
+        self, answered: Answered, encoded: bytes | str, kind: PictureKind, deadline: float
+    ) -> Answered:
+        """With its picture. The model's slot was given back already."""
+        started = time.monotonic()
+        sketch = Sketch(kind, answered.result.payload, answered.size)
+        picture = await self._engine.decoder.draw(encoded, sketch, deadline)
+        answered.timings.seconds["draw"] = time.monotonic() - started
+        return replace(answered, picture=picture)
 
     async def _image(
         self, request: InferenceRequest, fetcher: Fetcher | None, share: BodyShare, owner: str

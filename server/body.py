@@ -49,6 +49,18 @@ class BodyShare:
         self._budget.num_bytes += num_bytes
         self._num_bytes += num_bytes
 
+    def hold(self, num_bytes: int) -> None:
+        """Hold so much at least. Raises RequestFailedError ``overloaded``."""
+        if num_bytes > self._num_bytes:
+            self.grow(num_bytes - self._num_bytes)
+
+    def part(self, num_bytes: int) -> BodyShare:
+        """A share that holds that much of what this one held, or all of it: for one image of several."""
+        other = BodyShare(self._budget)
+        other._num_bytes = min(num_bytes, self._num_bytes)
+        self._num_bytes -= other._num_bytes
+        return other
+
     def moved(self) -> BodyShare:
         """A share that holds all that this one held: for work that may outlast the request whose body it needs."""
         other = BodyShare(self._budget)

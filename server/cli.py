@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options, unknown = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    if options.command == "predict":  # argparse takes sources only where they follow the model at once
+        options.sources += [text for text in unknown if text == "-" or not text.startswith("-")]
+        unknown = [text for text in unknown if text not in options.sources]
     if unknown and options.command not in ("serve", "doctor"):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     from server.settings_load import EXIT_CONFIG, SettingsError, load_settings, unknown_flags
@@ -39,8 +42,14 @@ def _run(arguments: Sequence[str] | None) -> int:
         from server.key_command import make_key
 
         return make_key(options.name, is_admin=options.admin, expires=options.expires)
-    own = ("command", "names", "as_json", "name", "images", "max_images")
-    given = {name: value for name, value in vars(options).items() if name not in own and value is not None}
+    from server.settings import Settings
+
+    chosen = vars(options).items()
+    given = {name: value for name, value in chosen if name in Settings.model_fields and value is not None}
+    if options.command == "predict":
+        from server.predict.command import predict
+
+        return predict(options, given)
     if options.command == "doctor" and not unknown:
         from server.doctor.command import doctor
 
@@ -73,6 +82,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from server.predict.options import add_arguments
     from server.settings import Settings
     from server.settings_groups import GROUPS
     from server.settings_table import flag
@@ -88,15 +98,21 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document")
     for command in (serve, doctor):
         command.usage = f"{command.prog} [--help] [--SETTING VALUE ...]"
-    for name in (name for names in GROUPS.values() for name in names):
+    predict = commands.add_parser("predict", help="ask a model about many images", allow_abbrev=False)
+    predict.usage = f"{predict.prog} MODEL SOURCE ... [--SETTING VALUE ...]"
+    add_arguments(predict)
+    of_engine = predict.add_argument_group("settings of the engine that runs here, without --server")
+    for title, name in ((title, name) for title, names in GROUPS.items() for name in names):
         field = Settings.model_fields[name]
         is_switch = field.annotation is bool
         text = (field.description or "").replace("%", "%%").replace("`", "")
-        for command in (serve, doctor):
+        has_no_clients = name != "config" and title in ("Serving", "Access")
+        targets = (serve, doctor) if has_no_clients else (serve, doctor, of_engine)
+        for target in targets:
             if is_switch:
-                command.add_argument(flag(name), action=argparse.BooleanOptionalAction, help=text)
+                target.add_argument(flag(name), action=argparse.BooleanOptionalAction, help=text)
             else:
-                command.add_argument(flag(name), dest=name, metavar="VALUE", help=text)
+                target.add_argument(flag(name), dest=name, metavar="VALUE", help=text)
     pull = commands.add_parser("pull", help="download the weights of models", allow_abbrev=False)
     pull.add_argument("names", nargs="+", metavar="MODEL")
     models = commands.add_parser("models", help="list the models that can be served", allow_abbrev=False)

@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
+import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ from server.jpeg import decode_jpeg, read_header
 from server.parts import Parts
 from server.pixel_budget import PixelBudget
 from server.resize import RESIZES, enough_for
+from server.sketch import Sketch
 
 PIXELS_PER_THREAD = 12_000_000
 """What may be decoded at once, times the number of threads: two photographs of a telephone on two threads, but only
@@ -42,6 +46,8 @@ _READERS: Mapping[str, Callable[[bytes], Parts | None]] = {
     "BMP": bmp.read,
     "WEBP": webp.read,
 }
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Check = Callable[[int, int], None]
@@ -134,6 +140,36 @@ class Decoder:
         picture, size = _decode(encoded, admit, enough)
         RESIZES[resize](picture, slot)
         return size
+
+    async def draw(self, encoded: bytes | str, sketch: Sketch, deadline: float) -> bytes:
+        """The picture of `encoded` (bytes, or base64 text) with `sketch` on it, encoded. A thread cannot be stopped: it
+        is begun before `deadline`, a `time.monotonic` moment, or not at all. Raises RequestFailedError."""
+        return await self.run(self._draw, encoded, sketch, deadline)
+
+    def _draw(self, encoded: bytes | str, sketch: Sketch, deadline: float) -> bytes:
+        from server.drawing import draw_and_encode  # takes a while, and the usual request does not need it
+
+        if time.monotonic() > deadline:
+            raise RequestFailedError("deadline_exceeded")
+        if isinstance(encoded, str):
+            encoded = decode_base64(encoded, self.limits.max_bytes)
+        width, height = sketch.size
+        drawn = io.BytesIO()
+        with self._budget.hold(width * height):
+            picture = self.decode_upright(encoded)
+            try:
+                draw_and_encode(picture, sketch, drawn.write)
+            except RequestFailedError:
+                raise
+            except Exception as error:  # border: what a model says may be anything
+                log.exception("an answer cannot be drawn: %s", type(error).__name__)
+                raise RequestFailedError("image_unprocessable") from None
+        return drawn.getvalue()
+
+    def decode_upright(self, encoded: bytes) -> Pixels:
+        """The upright first frame in full, uint8 RGB of (height, width, 3), in the caller's own thread and outside the
+        budget of pixels. Raises RequestFailedError."""
+        return decode(encoded, self.limits)
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Run `function` in a decode thread. When cancelled, the cancellation comes out once the thread is done."""

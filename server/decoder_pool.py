@@ -5,6 +5,9 @@
     encoded bytes ──▶ slot of the decoders' slab │ ──▶ decode, resize ──▶ pixels into the same slot
     slot of the model's slab ◀── copy ───────────│◀── width, height
 
+    encoded bytes, answer's JSON ──▶ slot ───────│ ──▶ decode, draw, encode ──▶ encoded picture into the same slot
+    reply ◀── copy ──────────────────────────────│◀── its length
+
 A decoder has no access to a model's slab and the front never interprets more than a header. What breaks a decoder costs
 the image that did it a 422, after the pool's usual second look; the others in the queue go to the next decoder.
 """
@@ -38,8 +41,17 @@ from server.decode import PIXELS_PER_THREAD, Decoded, Decoder, ImageLimits, imag
 from server.decode_header import declared_size
 from server.decode_turns import Turns
 from server.decoder_sandbox import describe
-from server.decoder_slot import KEPT_BYTES, MAX_OUTPUT_BYTES, Order, decode_size, slot_size
+from server.decoder_slot import (
+    KEPT_BYTES,
+    MAX_OUTPUT_BYTES,
+    DrawOrder,
+    Order,
+    decode_length,
+    decode_size,
+    slot_size,
+)
 from server.errors import RequestFailedError
+from server.sketch import MAX_ANSWER_BYTES, PictureKind, Sketch
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +62,25 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """No threads before the fork."""
 TIMEOUT = 4.0
 """Seconds for an image, and twice that for its second try: ten times what the largest takes."""
+DRAWING_PATIENCE = 5.0
+"""Times TIMEOUT for a picture that is drawn: four times what the largest takes as PNG, with masks and grain, on a busy
+machine."""
 START_TIMEOUT = 60.0
 FIRST_WAIT = 600.0
 """Seconds after which it is said that no decoder ever came; they go on trying."""
 NO_DEADLINE = 86_400.0
 _LONG = 2**20
 """Bytes of an image, or of base64, that are better copied in a thread."""
-_CODES = {"image_undecodable", "image_too_large", "unsupported_image_format", "image_unprocessable"}
+_DRAWING = "draw"
+"""The batch key of what is drawn."""
+_SIGNATURES: Mapping[PictureKind, bytes] = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n"}
+_CODES = {
+    "image_undecodable",
+    "image_too_large",
+    "unsupported_image_format",
+    "image_unprocessable",
+    "picture_too_large",
+}
 """What a decoder may say of an image."""
 _UNLIMITED = 1_000_000
 
@@ -77,6 +101,7 @@ def pool_limits(num_decoders: int, timeout: float = TIMEOUT) -> Limits:
         kept_slot_bytes=KEPT_BYTES,
         writes_slots=True,
         is_proven_by_load=True,
+        patience={_DRAWING: DRAWING_PATIENCE},
     )
 
 
@@ -99,6 +124,8 @@ class DecoderPool:
         bounds = pool_limits(num_decoders, timeout)
         self._turns = Turns(2 * num_decoders)
         self._pixels = Turns(num_decoders * PIXELS_PER_THREAD)
+        self._drawings = Turns(max(num_decoders - 1, 1))
+        """One decoder is left to those who only decode, where there is more than one."""
         placements = [Placement()] * num_decoders
         num_slots = num_decoders + bounds.max_queue_size + 1
         config = {
@@ -119,7 +146,8 @@ class DecoderPool:
     @property
     def is_idle(self) -> bool:
         """No image is being decoded or waits."""
-        return self._pool.is_idle and self._turns.is_idle and self._pixels.is_idle
+        turns = (self._turns, self._pixels, self._drawings)
+        return self._pool.is_idle and all(each.is_idle for each in turns)
 
     @property
     def replicas(self) -> Sequence[Replica]:
@@ -185,6 +213,46 @@ class DecoderPool:
             raise _refusal(error) from None
         key = await self.run(image_key, slot, resize) if wants_key else None
         return Decoded(width, height, key)
+
+    async def draw(self, encoded: bytes | str, sketch: Sketch, deadline: float) -> bytes:
+        """The picture of `encoded` (bytes, or base64 text) with `sketch` on it, encoded, until `deadline`, a
+        `time.monotonic` moment. Raises RequestFailedError."""
+        if len(sketch.answer) > MAX_ANSWER_BYTES:
+            raise RequestFailedError("picture_too_large")
+        if isinstance(encoded, str):
+            encoded = await self._to_bytes(encoded)
+        num_pixels = self._check(encoded)
+        try:
+            async with (
+                asyncio.timeout(deadline - time.monotonic()),
+                self._drawings.hold(1),
+                self._pixels.hold(num_pixels),
+                self._turns.hold(1),
+            ):
+                return await self._draw(encoded, sketch, deadline)
+        except TimeoutError:
+            raise RequestFailedError("deadline_exceeded") from None
+        except PoolError as error:
+            raise _refusal(error) from None
+
+    async def _draw(self, encoded: bytes, sketch: Sketch, deadline: float) -> bytes:
+        """Raises PoolError and RequestFailedError."""
+        order = DrawOrder.of(sketch, len(encoded))
+        with await self._pool.lease(deadline) as lease:
+            lease.reserve(order.end)
+            lease.content = lease.pixels[order.start : order.end]
+            await self.run(_write, lease.content, encoded + sketch.answer)
+            result = await self._pool.infer(lease, order.to_params(), deadline, _DRAWING)
+            try:
+                length = decode_length(result.payload, order.max_bytes)
+            except ValueError as error:
+                log.error("a decoder answers nonsense: %s", error)
+                raise RequestFailedError("image_unprocessable") from None
+            picture = await self.run(lease.pixels[:length].tobytes)
+        if not picture.startswith(_SIGNATURES[sketch.kind]):
+            log.error("a decoder drew something that is no %s", sketch.kind)
+            raise RequestFailedError("image_unprocessable")
+        return picture
 
     async def _to_bytes(self, text: str) -> bytes:
         if len(text) < _LONG:

@@ -1,4 +1,5 @@
-"""The decoder as a model of a pool: encoded bytes in its slot, pixels out. Runs in a decoder process.
+"""The decoder as a model of a pool: encoded bytes in its slot, pixels out, or a picture with an answer drawn on it.
+Runs in a decoder process.
 
 Everything that it will ever need is imported with this module, in the forkserver: once the sandbox is closed, nothing
 can be opened any more.
@@ -17,7 +18,9 @@ import server.pillow  # noqa: F401  Pillow's decoders; the front does without th
 from pool.model import Answers, Pixels, Progress, Row
 from server import decoder_sandbox
 from server.decode import Decoder, ImageLimits
-from server.decoder_slot import Order, encode_size, slot_size
+from server.decoder_slot import DrawOrder, Order, encode_length, encode_size, slot_size
+from server.drawing import draw_and_encode
+from server.sketch import Sketch
 
 BYTES_PER_PIXEL = 32
 """Of address space for the largest picture: 16-bit grey takes about 30 while it becomes RGB, others less than half."""
@@ -43,9 +46,10 @@ class IsolatedDecoder:
         return Answers([self._answer(row) for row in rows])
 
     def _answer(self, row: Row) -> bytes | Exception:
-        order = Order.from_params(row.params)
         try:
-            return encode_size(*self.decode(row.pixels, order))
+            if (drawing := DrawOrder.from_params(row.params)) is not None:
+                return encode_length(self.draw(row.pixels, drawing))
+            return encode_size(*self.decode(row.pixels, Order.from_params(row.params)))
         except Exception as error:  # noqa: BLE001  border: whatever a stranger's bytes cause is that image's error
             return error.with_traceback(None)
 
@@ -56,6 +60,22 @@ class IsolatedDecoder:
         decoded = self._decoder.decode(pixels, encoded, order.resize)
         return decoded.width, decoded.height
 
+    def draw(self, memory: Pixels, order: DrawOrder) -> int:
+        """From and into the slot's `memory`; bytes of the picture. Raises RequestFailedError, and what an answer
+        causes that is none."""
+        encoded = memory[order.start : order.answer_start].tobytes()
+        sketch = Sketch(order.kind, memory[order.answer_start : order.end].tobytes(), order.size)
+        length = 0
+
+        def write(chunk: bytes) -> int:
+            nonlocal length
+            memory[length : length + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            length += len(chunk)
+            return len(chunk)
+
+        draw_and_encode(self._decoder.decode_upright(encoded), sketch, write)
+        return length
+
     def check(self) -> None:
         """That pictures of each kind come out here, behind whatever the sandbox took away. Raises RuntimeError."""
         for kind in ("JPEG", "PNG", "WEBP"):
@@ -65,6 +85,13 @@ class IsolatedDecoder:
             memory[order.start :] = np.frombuffer(encoded, np.uint8)
             if self.decode(memory, order) != (16, 8):
                 raise RuntimeError(f"{kind} is not decoded as it should be")
+        for drawn in ("JPEG", "PNG"):
+            sketch = Sketch(drawn, b'{"answer":"yes","prompt":"?"}', (16, 8))
+            drawing = DrawOrder.of(sketch, len(_SAMPLES["PNG"]))
+            memory = np.zeros(drawing.end, np.uint8)
+            memory[drawing.start :] = np.frombuffer(_SAMPLES["PNG"] + sketch.answer, np.uint8)
+            if self.draw(memory, drawing) < 1:
+                raise RuntimeError(f"no {drawn} can be drawn")
 
 
 def _sample(kind: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol, TypeVar
 from models.spec import Resize
 from pool.model import Pixels
 from server.decode import Decoded, Decoder, ImageLimits
+from server.sketch import Sketch
 
 T = TypeVar("T")
 
@@ -37,6 +38,10 @@ class ImageDecoder(Protocol):
         `deadline` is a `time.monotonic` moment. Raises RequestFailedError. Returns or raises only when nobody writes to
         the slot any more.
         """
+
+    async def draw(self, encoded: bytes | str, sketch: Sketch, deadline: float) -> bytes:
+        """The picture of `encoded` (bytes, or base64 text) with `sketch` on it, encoded, until `deadline`, a
+        `time.monotonic` moment. Raises RequestFailedError."""
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Run `function` in a thread of the front, for work on bytes that nobody interprets."""

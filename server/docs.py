@@ -1,78 +1,79 @@
-"""`GET /docs`: the OpenAPI description as one page that needs nothing from the network."""
+"""`GET /docs`: the OpenAPI description as a page to read and to try, by Swagger UI, with nothing from another host."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import gzip
+import hashlib
 from collections.abc import Mapping
-from html import escape
-from typing import Any
+from pathlib import Path
 
-_STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-code, pre { font: .9em ui-monospace, monospace; }
-pre { padding: 1rem; overflow-x: auto; border: 1px solid #8886; border-radius: .4rem; }
-section { border-top: 1px solid #8886; margin-top: 1.5rem; padding-top: .5rem; }
-td, th { text-align: left; vertical-align: top; padding: .15rem 1rem .15rem 0; }
-b.method { display: inline-block; min-width: 3.5rem; }
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from server.guarded_route import GuardedRoute, Level
+
+FOLDER = Path(__file__).parent / "swagger_ui"
+FILES: Mapping[str, str] = {
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "start.js": "text/javascript; charset=utf-8",
+}
+"""What the page asks for, below its own path, with its media type."""
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Model inference engine: API</title><link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/swagger-ui.css"></head>
+<body><div id="swagger-ui"></div>
+<noscript>This page needs JavaScript; <a href="openapi.json">openapi.json</a> says the same.</noscript>
+<script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script></body></html>
 """
-_EXAMPLES = """curl -F model_id=shapes-detect -F image=@picture.jpg http://HOST/inference
+"""Its addresses are relative: a proxy may have put it below another path."""
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+"""Nothing that stands in the page itself is run, nothing goes to another host."""
 
-curl --data-binary @picture.jpg -H 'Content-Type: image/jpeg' 'http://HOST/inference?model_id=shapes-detect&amp;confidence=0.5'
 
-curl -H 'Content-Type: application/json' \\
-     -d '{"model_id": "yolov8n", "image_url": "https://...", "parameters": {"classes": [0, 2]}}' http://HOST/inference"""
-
-
-def docs_page(description: Mapping[str, Any]) -> str:
-    """HTML for the OpenAPI document `description`."""
-    title = escape(description["info"]["title"])
-    sections = [
-        _section(path, method, operation)
-        for path, operations in description["paths"].items()
-        for method, operation in operations.items()
-        if method != "parameters"
+def docs_routes(access: Level) -> list[GuardedRoute]:
+    """The page and its files, each under a path of its own."""
+    routes = [GuardedRoute("/docs", _page, methods=["GET"], access=access)]
+    return routes + [
+        GuardedRoute(f"/docs/{asset.name}", asset.reply, methods=["GET"], access=access)
+        for asset in _assets()
     ]
-    schemas = [_schema(name, schema) for name, schema in description["components"]["schemas"].items()]
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{title}</title><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><p>{escape(description['info']['description'])} "
-        f'For programs: <a href="openapi.json">openapi.json</a>.</p>'
-        f"<pre>{_EXAMPLES}</pre>{''.join(sections)}<h2>Fields</h2>{''.join(schemas)}</html>"
-    )
 
 
-def _section(path: str, method: str, operation: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td><code>{status}</code><td>{escape(response['description'])}"
-        for status, response in operation["responses"].items()
-    )
-    return (
-        f'<section><h3><b class="method">{method.upper()}</b> <code>{escape(path)}</code></h3>'
-        f"<p>{escape(operation['summary'])}</p><table>{rows}</table></section>"
-    )
+@functools.cache
+def _assets() -> list[_Asset]:
+    return [_Asset(name, media_type) for name, media_type in FILES.items()]
 
 
-def _schema(name: str, schema: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td><code>{escape(field)}</code><td>{escape(_kind(properties))}<td>{escape(_text(properties))}"
-        for field, properties in schema["properties"].items()
-    )
-    return f"<section><h3>{escape(name)}</h3><table>{rows}</table></section>"
+async def _page(request: Request) -> Response:
+    return HTMLResponse(_PAGE, headers=PAGE_HEADERS)
 
 
-def _kind(properties: Mapping[str, Any]) -> str:
-    kinds = [
-        part.get("type", part.get("$ref", "").rpartition("/")[2])
-        for part in properties.get("anyOf", [properties])
-    ]
-    return " or ".join(kind for kind in kinds if kind)
+class _Asset:
+    """A file, held compressed: most of the time it is sent that way, or not at all because the client has it."""
 
+    def __init__(self, name: str, media_type: str) -> None:
+        self.name = name
+        self._media_type = media_type
+        path = FOLDER / f"{name}.gz"
+        self._compressed = path.read_bytes() if path.exists() else gzip.compress((FOLDER / name).read_bytes())
+        self._tag = f'"{hashlib.sha256(self._compressed).hexdigest()[:32]}"'
 
-def _text(properties: Mapping[str, Any]) -> str:
-    limits = [
-        f"{name} {properties[name]}"
-        for name in ("minimum", "maximum", "default")
-        if properties.get(name) is not None
-    ]
-    return " ".join([properties.get("description", ""), f"({', '.join(limits)})" if limits else ""]).strip()
+    async def reply(self, request: Request) -> Response:
+        """200, or 304 for who has it."""
+        headers = {"etag": self._tag, "cache-control": "no-cache", "vary": "accept-encoding"}
+        if self._tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            content = self._compressed
+            headers["content-encoding"] = "gzip"
+        else:
+            content = await asyncio.to_thread(gzip.decompress, self._compressed)
+        return Response(content, headers=headers, media_type=self._media_type)

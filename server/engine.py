@@ -7,7 +7,7 @@ import importlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pool import Pool
 from server.body import BodyBudget
@@ -23,6 +23,7 @@ from server.registry import Registry
 from server.response_cache import ResponseCache
 from server.room import Room, Surroundings, default_budget
 from server.scrape import Scrape
+from server.served import health_of
 from server.settings import Settings
 from server.settings_load import environment
 from server.sharing import Sharing
@@ -105,6 +106,14 @@ class Engine:
 
         self.is_leaving = False
         """Readiness says no and connections are closed; requests are still answered."""
+
+    def health(self) -> dict[str, Any]:
+        """What `health_of` says of the models; ready only if images can be decoded and the server is not stopping."""
+        is_stopping = self.registry.is_stopping or self.is_leaving
+        health = health_of(self.registry.models.values(), is_stopping=is_stopping)
+        if health["status"] == "ready" and not self.decoder.is_ready:
+            health["status"] = "loading"
+        return health
 
     async def fetcher(self) -> Fetcher | None:
         """Of images by URL; None where that is off."""

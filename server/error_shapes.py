@@ -13,6 +13,9 @@ Shape = Callable[[RequestFailedError, str], Any]
 """JSON types of an error and a request's id."""
 
 
+_ABOUT_A_FIELD = frozenset({"invalid_parameter", "unknown_field", "not_supported"})
+
+
 def own_shape(error: RequestFailedError, request_id: str) -> Any:
     """``{"error": {"code", "message", "request_id"}}``"""
     return {"error": {"code": error.code, "message": error.message, "request_id": request_id}}
@@ -32,7 +35,7 @@ def _openai_shape(error: RequestFailedError, request_id: str) -> Any:
         "error": {
             "message": error.message,
             "type": of_status,
-            "param": error.subject or None,
+            "param": error.subject if error.code in _ABOUT_A_FIELD else None,
             "code": error.code,
         }
     }

@@ -40,8 +40,17 @@ KINDS: Mapping[str, Kind] = {
     "invalid_parameter": Kind(
         _BAD, "The parameter {subject} is missing or not allowed here, or its value is wrong."
     ),
+    "invalid_tensor": Kind(_BAD, "The tensor {subject} {reason}."),
     "unknown_field": Kind(_BAD, "The field {subject} is not known."),
     "exactly_one_image_source": Kind(_BAD, "Give exactly one of image_url and image_base64."),
+    "image_required": Kind(
+        _BAD, "The model answers about an image: give one, as an image_url part of a user's message."
+    ),
+    "several_images": Kind(_BAD, "The model looks at one image at a time: give one in a message."),
+    "not_supported": Kind(_BAD, "What {subject} asks for is not supported here."),
+    "not_a_chat_model": Kind(
+        _BAD, "The model {subject} does not answer in words; GET /v1/models lists those that do."
+    ),
     "invalid_base64": Kind(_BAD, "image_base64, or what a data: URL carries, is not valid base64."),
     "empty_body": Kind(_BAD, "The body is empty."),
     "invalid_image_url": Kind(
@@ -60,6 +69,9 @@ KINDS: Mapping[str, Kind] = {
         HTTPStatus.CONFLICT, "The model {subject} is being reloaded already; ask again when that is done."
     ),
     "method_not_allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not allowed here."),
+    "not_acceptable": Kind(
+        HTTPStatus.NOT_ACCEPTABLE, "Answers are application/json, or drawn as image/jpeg or image/png."
+    ),
     "request_timeout": Kind(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time."),
     "uri_too_long": Kind(HTTPStatus.REQUEST_URI_TOO_LONG, "The path and query are too long."),
     "headers_too_large": Kind(
@@ -73,7 +85,13 @@ KINDS: Mapping[str, Kind] = {
     "unsupported_image_format": Kind(_TYPE, "The image must be JPEG, PNG, WebP, BMP or GIF."),
     "image_undecodable": Kind(_IMAGE, "The image is damaged or not an image."),
     "image_too_large": Kind(_IMAGE, "The image has too many pixels or a side that is too long."),
+    "answer_too_large": Kind(
+        _IMAGE, "The answers are too large for one reply; send fewer images or ask for fewer predictions."
+    ),
     "image_unprocessable": Kind(_IMAGE, "The model cannot work on this image."),
+    "picture_too_large": Kind(
+        _IMAGE, "The answer drawn on this image is too large; ask for image/jpeg or for JSON."
+    ),
     "image_fetch_failed": Kind(_IMAGE, "The image could not be fetched: {subject}."),
     "rate_limited": Kind(
         HTTPStatus.TOO_MANY_REQUESTS, "Too many requests; Retry-After says when to go on.", 1.0

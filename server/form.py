@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # declared for type checkers only
     from python_multipart.multipart import MultipartCallbacks
 
 FILE_NAMES = ("image", "file")
+LIST_NAME = "images"
+"""Where there may be several, besides."""
 MAX_PARTS = 64
 REPEATED = "prompts"
 """The one field that may be there several times, in order."""
@@ -30,18 +32,20 @@ OVERHEAD_BYTES = 256 * 1024
 class Form:
     """A parsed form."""
 
-    image: bytes
+    images: list[bytes]
     fields: dict[str, str] = field(default_factory=dict)
     prompts: list[str] = field(default_factory=list)
 
 
-def parse_form(content_type: str, body: bytes, max_image_bytes: int) -> Form:
-    """Raises RequestFailedError ``invalid_multipart``, ``body_too_large`` or ``empty_body``."""
+def parse_form(content_type: str, body: bytes, max_image_bytes: int, max_images: int = 1) -> Form:
+    """One image, or up to `max_images` of which some may be empty; more are ``invalid_parameter``.
+
+    Raises RequestFailedError ``invalid_multipart``, ``body_too_large`` or ``empty_body``."""
     _, options = parse_options_header(content_type)
     # The parser looks at what begins like a part sign by sign, 20 MB of it for seconds; no content may begin so.
-    if body.count(b"\r\n--" + options.get(b"boundary", b"")) > MAX_PARTS + 1:
+    if body.count(b"\r\n--" + options.get(b"boundary", b"")) > MAX_PARTS + max_images:
         raise RequestFailedError("invalid_multipart")
-    collector = _Collector(max_image_bytes)
+    collector = _Collector(max_image_bytes, max_images)
     try:
         parser = MultipartParser(options.get(b"boundary", b""), collector.callbacks(), max_header_count=8)
         parser.write(body)
@@ -54,7 +58,10 @@ def parse_form(content_type: str, body: bytes, max_image_bytes: int) -> Form:
 
 
 class _Collector:
-    def __init__(self, max_image_bytes: int) -> None:
+    def __init__(self, max_image_bytes: int, max_images: int) -> None:
+        self._max_images = max_images
+        self._file_names = FILE_NAMES if max_images == 1 else (*FILE_NAMES, LIST_NAME)
+        self._images: list[bytearray] = []
         self._max_image_bytes = max_image_bytes
         self._parts: dict[str, bytearray] = {}
         self._prompts: list[bytearray] = []
@@ -90,15 +97,27 @@ class _Collector:
             self._has_long = True
         kind, options = parse_options_header(disposition.decode("latin-1"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
-        num_parts = len(self._parts) + len(self._prompts)
-        if kind != b"form-data" or not name or name in self._parts or num_parts >= MAX_PARTS:
+        num_parts = len(self._parts) + len(self._prompts) + len(self._images)
+        max_parts = MAX_PARTS - 1 + self._max_images
+        is_image = name in self._file_names
+        if kind != b"form-data" or not name or name in self._parts or num_parts >= max_parts:
             raise RequestFailedError("invalid_multipart")
-        self._limit = self._max_image_bytes if name in FILE_NAMES else MAX_FIELD_BYTES
+        self._limit = self._max_image_bytes if is_image else MAX_FIELD_BYTES
         self._part = bytearray()
-        if name == REPEATED:
+        if is_image:
+            self._add_image()
+        elif name == REPEATED:
             self._prompts.append(self._part)
         else:
             self._parts[name] = self._part
+
+    def _add_image(self) -> None:
+        if len(self._images) == self._max_images:
+            is_list = self._max_images > 1
+            raise RequestFailedError(
+                *(("invalid_parameter", "images") if is_list else ("invalid_multipart",))
+            )
+        self._images.append(self._part)
 
     def _add_content(self, chunk: bytes, start: int, end: int) -> None:
         if len(self._part) + end - start > self._limit:
@@ -109,14 +128,13 @@ class _Collector:
         self.is_complete = True
 
     def form(self) -> Form:
-        images = [self._parts.pop(name) for name in FILE_NAMES if name in self._parts]
-        if len(images) != 1:
+        if not self._images:
             raise RequestFailedError("invalid_multipart")
-        if not images[0]:
+        if self._max_images == 1 and not self._images[0]:
             raise RequestFailedError("empty_body")
         try:
             return Form(
-                bytes(images[0]),
+                [bytes(image) for image in self._images],
                 {name: part.decode() for name, part in self._parts.items()},
                 [part.decode() for part in self._prompts],
             )

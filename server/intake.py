@@ -48,14 +48,8 @@ class Intake:
 
         `admit` is called before the body is read where the query names the model, else before it is unpacked.
         """
-        headers = dict(reversed(scope["headers"]))
-        if b"content-encoding" in headers:
-            _check_is_plain(scope)
-        content_type = headers.get(b"content-type", b"").decode("latin-1")
-        kind = content_type.partition(";")[0].strip().lower()
-        if len(content_type) > MAX_CONTENT_TYPE_CHARS:
-            raise RequestFailedError("unsupported_media_type")
-        query, prompts = _parse_query(scope["query_string"])
+        kind, content_type = content_type_of(scope)
+        query, prompts = parse_query(scope["query_string"])
         if kind == "application/json":
             if query or prompts:
                 raise RequestFailedError("unknown_field", next(iter(query), form.REPEATED))
@@ -68,27 +62,21 @@ class Intake:
             parsed = form.parse_form(content_type, body, self.max_body_bytes)
             return self._from_form(parsed, query, prompts, admit)
         if kind.startswith("image/"):
-            options = _Options(query, prompts)
+            options = Options(query, prompts)
             return options.request(await read_body(scope, receive, self.max_body_bytes, share))
         raise RequestFailedError("unsupported_media_type")
+
+    async def read_json(self, scope: Scope, receive: Receive, share: BodyShare) -> bytes:
+        """The body of a protocol that knows JSON alone. Raises RequestFailedError, ClientDisconnectedError."""
+        kind, _ = content_type_of(scope)
+        if kind != "application/json":
+            raise RequestFailedError("unsupported_media_type")
+        return await read_body(scope, receive, self.max_json_bytes, share)
 
     def _from_json(self, body: bytes, admit: Admit) -> InferenceRequest:
         parsed = schemas.parse_json(body)
         admit(parsed.model_id)
-        image_url, encoded = parsed.image_url, parsed.image_base64
-        if image_url is not None and image_url[:5].lower() == "data:":
-            if not is_data_url(image_url):
-                raise RequestFailedError("invalid_image_url")
-            encoded, image_url = image_url, None
-        return InferenceRequest(
-            model_id=parsed.model_id,
-            prompt=parsed.prompt,
-            parameters=parsed.parameters,
-            is_text=False,
-            encoded=encoded,
-            image_url=image_url,
-            prompts=parsed.prompts,
-        )
+        return from_body(parsed)
 
     def _from_form(
         self, parsed: form.Form, query: Mapping[str, str], prompts: Sequence[str], admit: Admit
@@ -97,12 +85,28 @@ class Intake:
             raise RequestFailedError("invalid_parameter", min(both))
         if prompts and parsed.prompts:
             raise RequestFailedError("invalid_parameter", form.REPEATED)
-        options = _Options({**query, **parsed.fields}, prompts or parsed.prompts)
+        options = Options({**query, **parsed.fields}, prompts or parsed.prompts)
         admit(options.model_id)
-        return options.request(parsed.image)
+        return options.request(parsed.images[0])
 
 
-class _Options:
+def from_body(parsed: schemas.InferenceBody) -> InferenceRequest:
+    """What a JSON object asks for. Raises RequestFailedError."""
+    encoded, image_url = parsed.image_base64, None
+    if parsed.image_url is not None:
+        encoded, image_url = image_source(parsed.image_url)
+    return InferenceRequest(
+        model_id=parsed.model_id,
+        prompt=parsed.prompt,
+        parameters=parsed.parameters,
+        is_text=False,
+        encoded=encoded,
+        image_url=image_url,
+        prompts=parsed.prompts,
+    )
+
+
+class Options:
     """The options of a query or a form, all of them text."""
 
     def __init__(self, fields: Mapping[str, str], prompts: Sequence[str]) -> None:
@@ -114,12 +118,35 @@ class _Options:
         self._prompt = self._fields.pop("prompt", None)
 
     def request(self, image: bytes) -> InferenceRequest:
+        """The same asked of one image."""
         return InferenceRequest(
             self.model_id, self._prompt, self._fields, is_text=True, encoded=image, prompts=self._prompts
         )
 
 
-def _check_is_plain(scope: Scope) -> None:
+def image_source(address: str) -> tuple[str | None, str | None]:
+    """`encoded` and `image_url` of the request for an image at `address`, which may carry it itself.
+    Raises RequestFailedError."""
+    if address[:5].lower() != "data:":
+        return None, address
+    if not is_data_url(address):
+        raise RequestFailedError("invalid_image_url")
+    return address, None
+
+
+def content_type_of(scope: Scope) -> tuple[str, str]:
+    """Of a body that is not compressed: the media type in lower case, and the whole header."""
+    headers = dict(reversed(scope["headers"]))
+    if b"content-encoding" in headers:
+        check_is_plain(scope)
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    if len(content_type) > MAX_CONTENT_TYPE_CHARS:
+        raise RequestFailedError("unsupported_media_type")
+    return content_type.partition(";")[0].strip().lower(), content_type
+
+
+def check_is_plain(scope: Scope) -> None:
+    """Raises RequestFailedError for a body that is compressed."""
     for name, value in scope["headers"]:
         if name == b"content-encoding":
             for coding in value.split(b","):
@@ -127,8 +154,8 @@ def _check_is_plain(scope: Scope) -> None:
                     raise RequestFailedError("unsupported_content_encoding")
 
 
-def _parse_query(query_string: bytes) -> tuple[dict[str, str], list[str]]:
-    """Options, and the prompts, which alone may be repeated."""
+def parse_query(query_string: bytes) -> tuple[dict[str, str], list[str]]:
+    """Options, and the prompts, which alone may be repeated. Raises RequestFailedError."""
     try:
         pairs = parse_qsl(
             query_string.decode("ascii"),

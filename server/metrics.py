@@ -76,6 +76,12 @@ class Metrics:
             "Images fetched by URL, by outcome: ok, the error's code, or why the fetch failed.",
             "outcome",
         )
+        self._listed = self._counter(
+            "engine_listed_images",
+            "Images of calls of /inference/batch, by model and the error's code, empty for an answer.",
+            "model_id",
+            "code",
+        )
         self.lag = Histogram(
             "engine_event_loop_lag_seconds",
             "How much later than asked for the event loop woke up, a few times a second.",
@@ -98,6 +104,10 @@ class Metrics:
                 if observe is None:
                     observe = self._observers[model_id, stage] = self._stages.labels(model_id, stage).observe
                 observe(duration)
+
+    def count_listed(self, model_id: str, code: str) -> None:
+        """One image of a list is done. `model_id` and `code` as in `count_request`."""
+        self._listed.labels(model_id, code).inc()
 
     def count_fetch(self, outcome: str) -> None:
         """One image was asked for by URL. `outcome` is a word of fetch.py or a code of KINDS."""

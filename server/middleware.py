@@ -125,6 +125,15 @@ def log_access(scope: Scope, status: int) -> None:
         "duration_ms": round((time.monotonic() - state["started_at"]) * 1000, 3),
         "client": client[0] if client else None,
     }
-    named = ("key_id", "model_id", "error_code", "batch_size", "cache", "trace_id")
+    named = (
+        "key_id",
+        "model_id",
+        "error_code",
+        "batch_size",
+        "num_images",
+        "num_failed",
+        "cache",
+        "trace_id",
+    )
     fields |= {name: state[name] for name in named if name in state}
     log.log(level, "request", extra=fields)

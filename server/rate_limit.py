@@ -34,5 +34,12 @@ class RateLimit:
             self._buckets.popitem(last=False)
         return wait
 
+    def charge(self, name: str, count: int, rate: float | None = None) -> None:
+        """Count `count` more requests of `name`, which have been let in already: what was not left to it is owed, and
+        `take` is the longer in letting it in again."""
+        if count > 0 and (self._rate if rate is None else rate) and name in self._buckets:
+            tokens, then = self._buckets[name]
+            self._buckets[name] = (tokens - count, then)
+
     def __len__(self) -> int:
         return len(self._buckets)

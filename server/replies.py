@@ -11,6 +11,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from server.body import BodyShare
 from server.error_shapes import error_body
 from server.errors import RequestFailedError
 
@@ -31,6 +32,19 @@ class JsonReply(Response):
     def render(self, content: Any) -> bytes:
         """Bytes are JSON already, anything else is encoded."""
         return content if isinstance(content, bytes) else orjson.dumps(content)
+
+
+class PictureReply(Response):
+    """A picture, which counts as a body in flight until the client has taken it."""
+
+    def __init__(self, picture: bytes, media_type: str, headers: Mapping[str, str], share: BodyShare) -> None:
+        super().__init__(picture, headers=headers, media_type=media_type)
+        self._share = share
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        with self._share:
+            await super().__call__(scope, receive, send)
 
 
 class ErrorReply(JsonReply):

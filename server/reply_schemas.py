@@ -12,20 +12,20 @@ TaskName = Literal["classify", "detect", "obb", "pose", "segment", "vqa", "capti
 Place = Annotated[tuple[float, float], Field(description="x and y in pixels of the upright original.")]
 
 
-class _Reply(BaseModel):
+class Reply(BaseModel):
     """Unknown fields are skipped: a newer server may say more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ImageSize(_Reply):
+class ImageSize(Reply):
     """Pixels of the upright original."""
 
     width: int
     height: int
 
 
-class Box(_Reply):
+class Box(Reply):
     """Corners in pixels of the upright original."""
 
     x1: float
@@ -34,7 +34,7 @@ class Box(_Reply):
     y2: float
 
 
-class Keypoint(_Reply):
+class Keypoint(Reply):
     """A place in pixels; `confidence` where the network gives one."""
 
     x: float
@@ -42,14 +42,14 @@ class Keypoint(_Reply):
     confidence: float | None = None
 
 
-class RunLengths(_Reply):
+class RunLengths(Reply):
     """COCO's compressed run lengths; `size` is height and width."""
 
     size: tuple[int, int]
     counts: str
 
 
-class ClassScore(_Reply):
+class ClassScore(Reply):
     """A class and how likely it is, from 0 to 1."""
 
     label: str
@@ -70,21 +70,28 @@ class Prediction(ClassScore):
     )
 
 
-class Answer(_Reply):
+class Answer(Reply):
     """Of vqa: one question's."""
 
     prompt: str
     answer: str
 
 
-class Caption(_Reply):
+class Caption(Reply):
     """Of caption: with the prompt as its beginning."""
 
     prompt: str
     caption: str
 
 
-class InferenceReply(_Reply):
+class TokenCounts(Reply):
+    """Of texts; a picture has none. Of several prompts the sum."""
+
+    prompt: int = Field(description="Read, with those that begin and end a text.")
+    written: int = Field(description="Made, with the one that ends a text; not the beginning of a caption.")
+
+
+class InferenceReply(Reply):
     """The 200 of `POST /inference`. What other tasks than its own say is None."""
 
     model_id: str
@@ -105,6 +112,10 @@ class InferenceReply(_Reply):
     captions: Sequence[Caption] | None = Field(
         None, description="Of caption with prompts: one for each, in order."
     )
+    tokens: TokenCounts | None = Field(None, description="Of vqa and caption.")
+    is_cut: bool | None = Field(
+        None, description="Of vqa and caption: a text ends because it has max_new_tokens."
+    )
     vision_cached: bool | None = Field(
         None,
         description="Of vqa and caption: the image was encoded already, for another request. With cache shared or "
@@ -122,7 +133,7 @@ class InferenceReply(_Reply):
     request_id: str
 
 
-class ErrorDetail(_Reply):
+class ErrorDetail(Reply):
     """What went wrong: `code` for programs, `message` for people."""
 
     code: str
@@ -130,7 +141,14 @@ class ErrorDetail(_Reply):
     request_id: str
 
 
-class ErrorBody(_Reply):
+class ErrorBody(Reply):
     """The body of every reply that is no success."""
 
     error: ErrorDetail
+
+
+class ListReply(Reply):
+    """The 200 of `POST /inference/batch`: for each image, in order, its answer or why there is none."""
+
+    results: Sequence[InferenceReply | ErrorBody]
+    request_id: str

@@ -9,10 +9,14 @@ from typing import Literal
 import orjson
 
 from pool import Result
-from server.replies import JsonReply
+from server.body import BodyShare
+from server.negotiation import MEDIA_TYPES
+from server.replies import JsonReply, PictureReply
+from server.sketch import PictureKind
 
 Origin = Literal["", "miss", "shared", "hit"]
-STAGES = ("fetch", "decode", "queue", "infer", "post", "total")
+STAGES = ("fetch", "decode", "queue", "infer", "post", "draw", "total")
+_VARY = {"vary": "accept"}
 
 
 @dataclass(slots=True)
@@ -33,7 +37,8 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """Everything the reply is made of. `size` is the upright image's (width, height) in pixels; `origin` where the
-    answer came from: run for this request, for an equal one at the same time or before; empty where none is shared."""
+    answer came from: run for this request, for an equal one at the same time or before; empty where none is shared.
+    `picture` is the image with the answer drawn on it, where that was asked for."""
 
     model_id: str
     task: str
@@ -41,22 +46,37 @@ class Answered:
     result: Result
     timings: Timings
     origin: Origin = ""
+    picture: bytes = b""
 
 
 def reply_to(answered: Answered, request_id: str) -> JsonReply:
     """The 200. Raises ValueError if the worker's fragment is not a JSON object."""
+    return JsonReply(body_of(answered, request_id), headers=timing_headers(answered) | _VARY)
+
+
+def picture_reply_to(answered: Answered, kind: PictureKind, share: BodyShare) -> PictureReply:
+    """The 200 to who asked for a picture; `share` counts its bytes until they are sent."""
+    return PictureReply(answered.picture, MEDIA_TYPES[kind], timing_headers(answered) | _VARY, share)
+
+
+def timing_headers(answered: Answered) -> dict[str, str]:
+    """``Server-Timing`` of a reply."""
+    stages = [f"{name};dur={value}" for name, value in answered.timings.milliseconds().items()]
+    stages.append(f'batch;desc="{answered.result.batch_size}"')
+    if answered.origin:
+        stages.append(f'cache;desc="{answered.origin}"')
+    return {"server-timing": ", ".join(stages)}
+
+
+def body_of(answered: Answered, request_id: str) -> bytes:
+    """The answer as JSON. Raises ValueError if the worker's fragment is not a JSON object."""
     milliseconds = answered.timings.milliseconds()
     width, height = answered.size
     head = {"model_id": answered.model_id, "task": answered.task, "image": {"width": width, "height": height}}
     origin = answered.origin
     shown = {"cache": origin} if origin else {}
     tail = {**shown, "timings_ms": milliseconds, "request_id": request_id}
-    body = splice(orjson.dumps(head), answered.result.payload, orjson.dumps(tail))
-    stages = [f"{name};dur={value}" for name, value in milliseconds.items()]
-    stages.append(f'batch;desc="{answered.result.batch_size}"')
-    if origin:
-        stages.append(f'cache;desc="{origin}"')
-    return JsonReply(body, headers={"server-timing": ", ".join(stages)})
+    return splice(orjson.dumps(head), answered.result.payload, orjson.dumps(tail))
 
 
 def splice(*objects: bytes) -> bytes:

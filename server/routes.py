@@ -5,25 +5,21 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from server.access import NOBODY
 from server.access_description import describe_access
-from server.docs import docs_page
+from server.chat.completions import ChatCompletions
+from server.chat.models import ChatModels
+from server.docs import docs_routes
 from server.engine import Engine
 from server.guarded_route import GuardedRoute, Level
 from server.inference import Inference
+from server.list_inference import ListInference
 from server.metrics import Metrics
 from server.openapi import describe_api
 from server.replies import JsonReply
-from server.served import health_of
-
-_PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-}
-"""The page has a style of its own and nothing else that a browser would run, fetch or send."""
+from server.v2.routes import open_inference_routes
 
 
 class Routes:
@@ -32,10 +28,9 @@ class Routes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._registry = engine.registry
-        description = describe_api()
+        description = describe_api(engine.settings)
         describe_access(description, self.table(), engine.settings)
         self._openapi = JsonReply(description)
-        self._docs = docs_page(description)
 
     def table(self) -> list[GuardedRoute]:
         """Path, endpoint, methods, and who may use it."""
@@ -43,19 +38,25 @@ class Routes:
         metrics: Level = "public" if settings.public_metrics else "key"
         docs: Level = "public" if settings.public_docs else "key"
         inference = Inference(self._engine)
+        chat, chat_models = ChatCompletions(self._engine), ChatModels(self._registry)
         return [
             GuardedRoute("/inference", inference, methods=["POST"], access="key"),
+            GuardedRoute("/inference/batch", ListInference(self._engine), methods=["POST"], access="key"),
             GuardedRoute("/models", self.list_models, methods=["GET"], access="key"),
             GuardedRoute("/models/{model_id}", self.show_model, methods=["GET"], access="key"),
             GuardedRoute("/models/{model_id}/load", self.load_model, methods=["POST"], access="admin"),
             GuardedRoute("/models/{model_id}/unload", self.unload_model, methods=["POST"], access="admin"),
             GuardedRoute("/models/{model_id}/reload", self.reload_model, methods=["POST"], access="admin"),
+            GuardedRoute("/v1/chat/completions", chat, methods=["POST"], access="key"),
+            GuardedRoute("/v1/models", chat_models.list_models, methods=["GET"], access="key"),
+            GuardedRoute("/v1/models/{model_id}", chat_models.show_model, methods=["GET"], access="key"),
             GuardedRoute("/healthz", self.readiness, methods=["GET"], access="public"),
             GuardedRoute("/readyz", self.readiness, methods=["GET"], access="public"),
             GuardedRoute("/livez", self.liveness, methods=["GET"], access="public"),
             GuardedRoute("/metrics", self.metrics, methods=["GET"], access=metrics),
             GuardedRoute("/openapi.json", self.openapi, methods=["GET"], access=docs),
-            GuardedRoute("/docs", self.docs, methods=["GET"], access=docs),
+            *docs_routes(docs),
+            *open_inference_routes(self._engine),
         ]
 
     async def list_models(self, request: Request) -> Response:
@@ -87,10 +88,7 @@ class Routes:
     async def readiness(self, request: Request) -> Response:
         """200 if every required model has a replica that serves, images can be decoded and the server is not stopping;
         else 503. Where there are keys, who gives none learns nothing of the models."""
-        is_stopping = self._registry.is_stopping or self._engine.is_leaving
-        health = health_of(self._registry.models.values(), is_stopping=is_stopping)
-        if health["status"] == "ready" and not self._engine.decoder.is_ready:
-            health["status"] = "loading"
+        health = self._engine.health()
         status = HTTPStatus.OK if health["status"] == "ready" else HTTPStatus.SERVICE_UNAVAILABLE
         is_stranger = request.scope["state"].get("role") == NOBODY
         return JsonReply({"status": health["status"]} if is_stranger else health, status)
@@ -104,9 +102,5 @@ class Routes:
         return Response(await self._engine.scrape.page(), media_type=Metrics.MEDIA_TYPE)
 
     async def openapi(self, request: Request) -> Response:
-        """The description for programs."""
+        """The description; `/docs` shows it to people."""
         return self._openapi
-
-    async def docs(self, request: Request) -> Response:
-        """The same for people."""
-        return HTMLResponse(self._docs, headers=_PAGE_HEADERS)

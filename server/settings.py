@@ -32,6 +32,7 @@ from models.spec import Precision, RuntimeName
 from server.access_settings import AccessSettings
 from server.decode_settings import DecodeSettings
 from server.image_url_settings import ImageUrlSettings
+from server.list_settings import ListSettings
 from server.model_settings import AutoCount, Count, Device, ModelSettings
 from server.receipt_settings import ReceiptSettings
 
@@ -65,7 +66,7 @@ def _usual(name: str) -> AliasChoices:
     return AliasChoices(name, name.upper(), f"{ENV_PREFIX}{name.upper()}")
 
 
-class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, DecodeSettings, BaseSettings):
+class Settings(AccessSettings, ImageUrlSettings, ReceiptSettings, DecodeSettings, ListSettings, BaseSettings):
     """Every setting, its default and what it means. settings_table.py prints it as a table."""
 
     model_config = SettingsConfigDict(

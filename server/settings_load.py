@@ -19,6 +19,8 @@ from server.settings_allowed import allowed
 
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: starting again as it is cannot help."""
+API_KEY = f"{ENV_PREFIX}API_KEY"
+"""No setting: the key with which `inference-engine predict` asks another server."""
 SECRET_ENDINGS = ("key", "keys", "token", "tokens", "password", "secret")
 """Of names whose values are never shown, the known and the mistaken ones."""
 
@@ -51,6 +53,11 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def api_key() -> str | None:
+    """The key to ask another server with, which a command line would show to everybody on this machine."""
+    return os.environ.get(API_KEY) or None
+
+
 def web_concurrency() -> int:
     """How many worker processes uvicorn or gunicorn was told to run by their own variable; 1 without it."""
     text = os.environ.get("WEB_CONCURRENCY", "")
@@ -69,7 +76,7 @@ def variable_names(name: str, field: FieldInfo) -> list[str]:
 def _unknown_variables() -> list[str]:
     known = {
         variable for name, field in Settings.model_fields.items() for variable in variable_names(name, field)
-    }
+    } | {API_KEY}
     return [
         f"environment {name}={_shown(name, os.environ[name])}: unknown setting{_suggest(name, known)}"
         for name in sorted(os.environ)

@@ -92,7 +92,7 @@ def test_a_sample_scene_gets_right_labels_in_right_places(
     if name == "sample":  # the README's
         assert len(found) == len(places)
     assert answer["request_id"] == reply.headers["x-request-id"]
-    assert set(answer["timings_ms"]) == {"fetch", "decode", "queue", "infer", "post", "total"}
+    assert set(answer["timings_ms"]) == {"fetch", "decode", "queue", "infer", "post", "draw", "total"}
     assert "infer;dur=" in reply.headers["server-timing"]
 
 

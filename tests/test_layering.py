@@ -98,13 +98,29 @@ CLIENTS = {
     "anyio",
     "huggingface_hub",
 }
+CLIENT_FILES = ("asynchronous", "calls", "connection_options", "errors", "exchange", "synchronous")
 FETCHERS = {
     "server/fetch.py": {"httpx", "httpcore"},  # what requests ask for, through
     "server/dial.py": {"httpcore"},  # the guard
+    **{
+        f"server/client/{name}.py": {"httpx"} for name in CLIENT_FILES
+    },  # what runs beside whoever asks an engine
+    "server/predict/engine.py": {"httpx"},  # this process's own application
+    "server/predict/run.py": {"httpx"},  # a reply's type
     "server/doctor/network_probe.py": {"httpx"},  # the hosts of weights, in a process of its own
     "models/download.py": {"httpx"},  # weights, whose addresses the operator chose
     "models/hub.py": {"huggingface_hub"},
 }
+
+
+def test_the_python_client_imports_httpx_pydantic_and_the_declared_replies() -> None:
+    for path in files("server/client"):
+        names = set(imports(path))
+        assert top(iter(names)) <= set(sys.stdlib_module_names) | {"httpx", "pydantic", "server"}, path
+        ours = {name for name in names if name.startswith("server.")}
+        assert not {
+            name for name in ours if not name.startswith(("server.client", "server.reply_schemas", "server.state_schemas"))
+        }, path
 
 
 def test_only_the_guarded_fetch_and_downloads_of_weights_import_an_http_client() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import socket
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import httpx
 
+from server.docs import FOLDER
+
+VENDORED = frozenset(gzip.decompress(path.read_bytes()) for path in FOLDER.glob("*.gz"))
 CANARY = "canary-5d0c6f1e9b"
 """In the environment of the server that is attacked; in a reply it would be somebody's password."""
 PLACES = (str(Path(__file__).parents[2]), sys.prefix, sys.base_prefix)
@@ -57,7 +61,9 @@ def leaks_in(reply: str, sent: str = "") -> list[str]:
 
 
 def assert_no_leak(head: str, body: bytes, sent: str) -> None:
-    """For every reply that a test sees."""
+    """For every reply that a test sees. The page's own script is the same for all, and checked by its sha256."""
+    if body in VENDORED:
+        body = b""
     reply = f"{head}\n{body.decode('utf-8', 'backslashreplace')}"
     leaks = leaks_in(reply, sent)
     assert not leaks, (leaks, reply[:2000])

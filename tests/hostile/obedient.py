@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pool.model import Pixels, Progress
-from server.decoder_slot import Order
+from server.decoder_slot import DrawOrder, Order
 from server.decoder_worker import IsolatedDecoder, make
 
 MARK = b"OBEY"
@@ -32,14 +32,24 @@ class Obedient(IsolatedDecoder):
     """Orders: the names of `_ORDERS`, and ``try NAME``, whose outcome comes back as the picture's width."""
 
     def decode(self, memory: Pixels, order: Order) -> tuple[int, int]:
-        encoded = memory[order.start : order.end].tobytes()
-        _, mark, text = encoded.partition(MARK)
+        _, mark, text = memory[order.start : order.end].tobytes().partition(MARK)
         if mark:
             name, _, argument = text.decode().partition(" ")
+            if name == "draw":
+                return super().decode(memory, order)
             if name == "try":
                 return _attempt(*argument.split(" ", 1)), 1
             _ORDERS[name.rstrip("0123456789")]()
         return super().decode(memory, order)
+
+    def draw(self, memory: Pixels, order: DrawOrder) -> int:
+        """Orders stand behind ``draw``, so that the image is decoded for the model before."""
+        _, mark, text = memory[order.start : order.answer_start].tobytes().partition(MARK + b"draw ")
+        if mark and text == b"lie":
+            return order.max_bytes
+        if mark:
+            _ORDERS[text.decode().rstrip("0123456789")]()
+        return super().draw(memory, order)
 
 
 def _bomb() -> None:

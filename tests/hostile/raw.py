@@ -26,9 +26,11 @@ class RawReply:
 
     @property
     def code(self) -> str:
-        """The code of an error in the one shape."""
-        error: dict[str, Any] = json.loads(self.body)["error"]
-        assert set(error) == {"code", "message", "request_id"}
+        """The code of an error in the shape of any protocol."""
+        error: Any = json.loads(self.body)["error"]
+        if isinstance(error, str):
+            return error.partition(":")[0]
+        assert set(error) in ({"code", "message", "request_id"}, {"code", "message", "type", "param"})
         return str(error["code"])
 
 

@@ -21,9 +21,16 @@ from tests.server.keys import ADMIN, CLIENT, EXPIRED, WRONG, write_keys
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ACCESS = {
-    "/inference": "key", "/models": "key", "/models/{model_id}": "key", "/models/{model_id}/load": "admin",
+    "/inference": "key", "/inference/batch": "key", "/models": "key", "/models/{model_id}": "key", "/models/{model_id}/load": "admin",
     "/models/{model_id}/unload": "admin", "/models/{model_id}/reload": "admin", "/healthz": "public", "/readyz": "public",
-    "/livez": "public", "/metrics": "key", "/openapi.json": "key", "/docs": "key",
+    "/v2": "key", "/v2/health/live": "public", "/v2/health/ready": "public",
+    "/v2/models/{model_id}": "key", "/v2/models/{model_id}/ready": "key", "/v2/models/{model_id}/infer": "key",
+    "/v2/models/{model_id}/versions/1": "key", "/v2/models/{model_id}/versions/1/ready": "key",
+    "/v2/models/{model_id}/versions/1/infer": "key", "/v2/repository/index": "key",
+    "/v2/repository/models/{model_id}/load": "admin", "/v2/repository/models/{model_id}/unload": "admin",
+    "/livez": "public", "/metrics": "key", "/openapi.json": "key", "/docs": "key", "/docs/swagger-ui-bundle.js": "key",
+    "/docs/swagger-ui.css": "key", "/docs/start.js": "key",
+    "/v1/chat/completions": "key", "/v1/models": "key", "/v1/models/{model_id}": "key",
 }  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 REFUSED = {

@@ -66,9 +66,11 @@ def replies(model: BlipModel, rows: list[PlainRow]) -> list[dict[str, Any]]:
 
 
 def answers(model: BlipModel, rows: list[PlainRow]) -> list[Mapping[str, Any]]:
-    """Without what is said of the cache: no row has a key, so nothing may come from there."""
+    """Without counts of tokens and what is said of the cache: no row has a key, so nothing may come from there."""
     found = replies(model, rows)
     assert all(each.pop("vision_cached") is False for each in found)
+    for each in found:
+        del each["tokens"], each["is_cut"]
     return found
 
 

@@ -208,3 +208,25 @@ def test_an_answer_from_the_cache_is_the_answer_without_it(remembering: BlipMode
 def test_an_answer_ends_where_the_networks_positions_end(model: BlipModel) -> None:
     found = answers(model, [row(pictures()[0], "dog", 100)])[0]
     assert isinstance(found["answer"], str)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_tokens_are_counted_and_it_is_said_which_answers_were_cut(
+    model: BlipModel, library: Library, num_beams: int
+) -> None:
+    image, cut = pictures()[0], set()
+    for prompt in PROMPTS:
+        for max_new_tokens in (1, 3, 12):
+            inputs = library.processor(images=image, text=prompt, return_tensors="pt")
+            options = {"do_sample": False, "max_new_tokens": max_new_tokens, "num_beams": num_beams}
+            _, *written = library.network.generate(**inputs, **options)[0].tolist()
+            ends = written[-1] == library.network.config.text_config.sep_token_id
+            found = replies(model, [row(image, prompt, max_new_tokens, num_beams=num_beams)])[0]
+            assert found["tokens"] == {"prompt": inputs["input_ids"].shape[1], "written": len(written)}
+            assert found["is_cut"] is not ends
+            cut.add(found["is_cut"])
+    assert cut == {True, False}
+    one_by_one = [replies(model, [row(image, prompt)])[0] for prompt in PROMPTS]
+    listed = replies(model, [row(image, prompts=list(PROMPTS))])[0]
+    sums = {name: sum(each["tokens"][name] for each in one_by_one) for name in ("prompt", "written")}
+    assert (listed["tokens"], listed["is_cut"]) == (sums, any(each["is_cut"] for each in one_by_one))

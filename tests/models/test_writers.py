@@ -120,6 +120,12 @@ def test_a_prefix_that_leaves_no_room_for_a_caption_fails_its_row_alone(
     assert answers(model, [row(image, fits)]) == [expected(library, image, fits)]
 
 
+def test_the_beginning_of_a_caption_is_not_counted_as_written(model: BlipModel) -> None:
+    found = replies(model, [row(pictures()[0], "two small cats", 1)])[0]
+    assert (found["tokens"], found["is_cut"]) == ({"prompt": 4, "written": 1}, True)
+    assert len(found["caption"].split()) == 4
+
+
 def test_captions_are_as_long_as_asked(model: BlipModel, library: Library) -> None:
     image = pictures()[2]
     for max_new_tokens in (1, 3, 12):

@@ -46,3 +46,16 @@ def test_the_first_of_a_shape_in_a_worker_is_measured_by_other_firsts() -> None:
         pace.observe(("", 1), 0.01, is_first=False)
     assert pace.timeout(("", 1), is_first=False) == 1.0
     assert pace.timeout(("", 1), is_first=True) == 10.0
+
+
+def test_a_key_that_is_given_patience_has_so_many_times_longer() -> None:
+    pace = Pace(
+        Limits(min_batch_timeout=1.0, first_batch_timeout=20.0, batch_timeout=30.0, patience={"slow": 5.0})
+    )
+    assert (
+        pace.timeout(("slow", 1), is_first=False) == 100.0 and pace.timeout(("", 1), is_first=False) == 20.0
+    )
+    pace.observe(("slow", 1), 0.1, is_first=False)
+    assert pace.timeout(("slow", 1), is_first=False) == 5.0
+    pace.observe(("slow", 1), 100.0, is_first=False)
+    assert pace.timeout(("slow", 1), is_first=False) == 150.0

@@ -40,17 +40,28 @@ def test_retry_after_is_in_whole_seconds_rounded_up(seconds: float, header: str)
 
 
 def test_every_code_is_brought_about_over_http_by_some_test() -> None:
-    names = ("inference", "admission", "registry", "reload", "routes", "operators", "middleware", "access")
+    names = (
+        "inference",
+        "admission",
+        "registry",
+        "reload",
+        "routes",
+        "operators",
+        "middleware",
+        "access",
+        "pictures",
+    )
     folder = Path(__file__).parent
     paths = [folder / f"test_{name}.py" for name in names]
-    paths += (folder.parent / "hostile").glob("test_http_*.py")
+    paths += [folder / "v2" / "test_infer.py", *(folder.parent / "hostile").glob("test_http_*.py")]
+    paths += (folder / "chat").glob("test_*.py")
     text = "".join(path.read_text() for path in paths)
     assert {code for code in KINDS if f'"{code}"' not in text} == set()
 
 
 def test_statuses_stand_nowhere_else() -> None:
     folder = Path(server.__file__).parent
-    allowed = {"errors.py", "routes.py", "replies.py", "openapi.py", "app.py", "fetch.py"}
+    allowed = {"errors.py", "routes.py", "replies.py", "openapi.py", "operation.py", "app.py", "fetch.py"}
     for path in folder.glob("*.py"):
         if path.name not in allowed:
             assert "HTTPStatus" not in path.read_text(), path.name

@@ -36,7 +36,7 @@ def named(name: str) -> bytes:
 def test_a_file_may_have_the_longest_name_that_there_is_in_any_writing() -> None:
     longest = "写" * 83 + ".jpeg"
     assert len(longest.encode()) == 254
-    assert parse_form(TYPE, body(part("model_id", b"m"), named(longest)), 1000).image == b"picture"
+    assert parse_form(TYPE, body(part("model_id", b"m"), named(longest)), 1000).images[0] == b"picture"
 
 
 def test_only_one_part_may_have_so_long_a_name() -> None:
@@ -56,7 +56,7 @@ def test_file_and_fields_are_read(name: str) -> None:
         ),
         1000,
     )
-    assert form.image == image
+    assert form.images[0] == image
     assert form.fields == {"model_id": "m", "prompt": "é?"}
 
 
@@ -66,7 +66,7 @@ def test_prompts_may_be_repeated_and_keep_their_order() -> None:
         body(part("prompts", b"b"), part("image", b"x"), part("prompts", b""), part("prompts", b"a")),
         10,
     )
-    assert (form.prompts, form.fields, form.image) == (["b", "", "a"], {}, b"x")
+    assert (form.prompts, form.fields, form.images[0]) == (["b", "", "a"], {}, b"x")
 
 
 @pytest.mark.parametrize(("content", "code"), [

@@ -79,7 +79,7 @@ async def test_the_three_ways_in_bring_the_same_answer(running: Running) -> None
         )
         assert body["crc"] == crc(scene())
         assert body["params"] == params
-        assert set(body["timings_ms"]) == {"fetch", "decode", "queue", "infer", "post", "total"}
+        assert set(body["timings_ms"]) == {"fetch", "decode", "queue", "infer", "post", "draw", "total"}
         assert body["timings_ms"]["total"] >= body["timings_ms"]["infer"] > 0
         assert body["request_id"] == answer.headers["x-request-id"]
         assert answer.headers["server-timing"].endswith('batch;desc="1"')

@@ -164,6 +164,7 @@ async def test_the_page_is_what_the_readme_says_and_what_prometheus_reads() -> N
     async with serving(response_cache_bytes=2**20) as running:
         for _ in range(2):
             await running.infer(IMAGE)
+        running.engine.metrics.count_listed("echo", "")
         running.engine.metrics.count_fetch("ok")
         running.engine.metrics.count_vision("echo", b'{"vision_cached":true}')
         running.engine.metrics.count_sharing("echo", "shared", has_cache=True)

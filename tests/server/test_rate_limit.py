@@ -78,3 +78,14 @@ def test_what_is_remembered_is_bounded_and_the_busy_one_is_not_forgotten(clock: 
         if number % 1000 == 0:
             assert limit.take("busy") > 0
     assert len(limit) == MAX_BUCKETS
+
+
+def test_more_requests_than_were_left_are_owed() -> None:
+    now = [0.0]
+    limit = RateLimit(2.0, 4, lambda: now[0])
+    assert limit.take("a") == 0.0
+    limit.charge("a", 9)
+    assert limit.take("a") == pytest.approx(3.5), "6 are owed, and one is asked for"
+    assert limit.take("b") == 0.0
+    now[0] = 3.6
+    assert limit.take("a") == 0.0

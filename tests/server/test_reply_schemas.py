@@ -21,5 +21,5 @@ def test_unknown_fields_are_skipped() -> None:
 
 
 def test_the_description_is_of_the_same_fields() -> None:
-    declared = describe_api()["components"]["schemas"]["Inference"]["properties"]
+    declared = describe_api()["components"]["schemas"]["InferenceReply"]["properties"]
     assert set(declared) == set(InferenceReply.model_fields)

@@ -25,12 +25,13 @@ def test_the_fragments_members_stand_in_the_reply() -> None:
             "queue": 1.0,
             "infer": 12.346,
             "post": 0.0,
+            "draw": 0.0,
             "total": 500.0,
         },
         "request_id": "id-1",
     }
     assert reply.headers["server-timing"] == (
-        'fetch;dur=0.0, decode;dur=0.0, queue;dur=1.0, infer;dur=12.346, post;dur=0.0, total;dur=500.0, batch;desc="3"'
+        'fetch;dur=0.0, decode;dur=0.0, queue;dur=1.0, infer;dur=12.346, post;dur=0.0, draw;dur=0.0, total;dur=500.0, batch;desc="3"'
     )
 
 

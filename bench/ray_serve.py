@@ -51,9 +51,10 @@ def behind_ray(settings: dict[str, str]) -> Iterator[str]:
 
     os.environ.update(ENVIRONMENT, RAY_USAGE_STATS_ENABLED="0")
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     num_cores = len(os.sched_getaffinity(0))
-    ray.init(num_cpus=num_cores, include_dashboard=False, object_store_memory=MEMORY, log_to_driver=False)
+    ray.init(
+        "local", num_cpus=num_cores, include_dashboard=False, object_store_memory=MEMORY, log_to_driver=False
+    )
     try:
         port = free_port()
         serve.start(http_options={"host": "127.0.0.1", "port": port})

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,10 +24,21 @@ from server.ray_app import EngineArguments, RayEngine, deployment_of
 MEMORY = 80_000_000
 DEADLINE = 100.0
 WAIT = 0.4
+AGENT_PORTS = (
+    "metrics_agent_port",
+    "metrics_export_port",
+    "dashboard_agent_listen_port",
+    "runtime_env_agent_port",
+)
+SEEN = "TEST_CLUSTER_SEEN"
+"""Names a folder: each request by its id, and in it the process that it reached."""
 
 
 def _node() -> dict[str, Any]:
-    return {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
+    """Ports are given because a node that must learn those of its agents ends when they need more than 30 s to start,
+    which no setting of Ray changes."""
+    ports = {name: free_port() for name in AGENT_PORTS}
+    return {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False, **ports}
 
 
 class Slow:
@@ -37,6 +50,8 @@ class Slow:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/inference":
+            request_id = dict(scope["headers"])[b"x-test-id"].decode()
+            Path(os.environ[SEEN], request_id).write_text(str(os.getpid()))
             async with self._lock:
                 await asyncio.sleep(WAIT)
         await self._app(scope, receive, send)

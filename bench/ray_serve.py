@@ -61,7 +61,7 @@ def behind_ray(settings: dict[str, str]) -> Iterator[str]:
         arguments = EngineArguments(num_cpus=num_cores, num_gpus=0, max_replicas=1, **settings)  # type: ignore[arg-type]
         serve.run(build(arguments), name="engine", route_prefix="/")
         yield f"http://127.0.0.1:{port}"
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
 
@@ -102,7 +102,7 @@ def summary(turns: list[dict[str, Any]], clients: int) -> dict[str, Any]:
     """Medians over the turns for one number of clients."""
 
     def median(name: str, read: Any) -> float:
-        return statistics.median(read(turn[f"{name} {clients}"]) for turn in turns)
+        return float(statistics.median(read(turn[f"{name} {clients}"]) for turn in turns))
 
     def rate(figures: dict[str, Any]) -> float:
         return float(figures["per_second"])

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
+import socket
 import sys
 import time
 from pathlib import Path
@@ -18,7 +21,6 @@ from ray import serve
 from ray.cluster_utils import Cluster
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bench.ray_serve import free_port
 from server.ray_app import EngineArguments, RayEngine, deployment_of
 
 MEMORY = 80_000_000
@@ -37,8 +39,20 @@ SEEN = "TEST_CLUSTER_SEEN"
 def _node() -> dict[str, Any]:
     """Ports are given because a node that must learn those of its agents ends when they need more than 30 s to start,
     which no setting of Ray changes."""
-    ports = {name: free_port() for name in AGENT_PORTS}
+    ports = dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True))
     return {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False, **ports}
+
+
+def free_ports(number: int) -> list[int]:
+    """Nobody has them, and the kernel gives them to nobody of itself: agents take seconds until they listen."""
+    ports: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 200):
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == number:
+            return ports
+    raise AssertionError("no free ports")
 
 
 class Slow:
@@ -100,11 +114,11 @@ def say(**fields: Any) -> None:
 def main() -> None:
     """Until standard input ends."""
     settings = json.loads(sys.argv[1])
-    cluster = Cluster(initialize_head=True, head_node_args=_node())
-    other = None
+    cluster: Any = Cluster(initialize_head=True, head_node_args=_node())
+    other: Any = None
     try:
         ray.init(address=cluster.address, namespace="serve", log_to_driver=False)
-        port = free_port()
+        port = free_ports(1)[0]
         serve.start(http_options={"host": "127.0.0.1", "port": port, "location": "HeadOnly"})
         deploy(1, settings)
         say(port=port)

@@ -119,7 +119,9 @@ def test_the_python_client_imports_httpx_pydantic_and_the_declared_replies() -> 
         assert top(iter(names)) <= set(sys.stdlib_module_names) | {"httpx", "pydantic", "server"}, path
         ours = {name for name in names if name.startswith("server.")}
         assert not {
-            name for name in ours if not name.startswith(("server.client", "server.reply_schemas", "server.state_schemas"))
+            name
+            for name in ours
+            if not name.startswith(("server.client", "server.reply_schemas", "server.state_schemas"))
         }, path
 
 

@@ -1,0 +1,221 @@
+"""The same app as a Ray Serve deployment: `serve run server.ray_app:app`. One replica there is one whole engine.
+
+    Ray's proxy ──▶ replica: an actor process of Ray
+                      Behind (what a foreign proxy makes untrue is taken away) ──▶ create_app(...) as anywhere
+                      forkserver and workers as anywhere, on the GPUs and cores that Ray assigned
+
+Ray runs `create_app` in a thread with an event loop of its own. Needs the extra `ray`; no other module imports this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+import ray
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve.config import AutoscalingConfig
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pool import usable_cores
+from server.app import create_app
+from server.engine import Engine
+from server.log import configure_log
+from server.ray_cores import Cores
+from server.ray_metrics import RayMetrics
+from server.settings import Settings
+from server.settings_load import load_settings
+
+STOP_MARGIN = 10.0
+"""Seconds for processes to end, besides those for what is in flight."""
+HEALTH_CHECK_PERIOD = 5.0
+HEALTH_CHECK_TIMEOUT = 30.0
+SETTLE_INTERVAL = 0.05
+MAX_ROUTED_MODELS: int = Settings.model_fields["max_loaded_models"].default
+log = logging.getLogger(__name__)
+
+
+class EngineArguments(BaseModel):
+    """`serve run server.ray_app:build NAME=VALUE ...`: these, and any setting of the engine by its name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    num_cpus: float | None = Field(default=None, gt=0)
+    """Cores of one replica. None: as many as the machine has that builds the deployment."""
+    num_gpus: float | None = Field(default=None, ge=0)
+    """GPUs of one replica. None: one where `accelerator` or `device` name a GPU, else none."""
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: int = Field(default=4, ge=1)
+    target_ongoing_requests: float | None = Field(default=None, gt=0)
+    """Requests per replica that autoscaling aims at. None: two batches, one that runs and one that waits."""
+    max_ongoing_requests: int | None = Field(default=None, ge=1)
+    """Requests that one replica is given at once. None: what the queues of all its models hold, and more, so that
+    who is too many is refused by the engine, with Retry-After."""
+    max_queued_requests: int | None = Field(default=None, ge=-1)
+    """Requests that wait in a proxy of Ray for a replica, before Ray itself answers 503. None: as many as one replica
+    is given; -1: any number."""
+    downscale_delay: float = Field(default=600.0, ge=0)
+    """Seconds of less work before a replica is stopped."""
+
+    @property
+    def given_settings(self) -> dict[str, Any]:
+        """Of the engine, as on the command line."""
+        return dict(self.model_extra or {})
+
+
+class RayEngine:
+    """One engine as Ray's replica. Every method runs on the event loop that Ray made for it."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        """`given` are settings as on the command line; those of this machine's environment and file come below."""
+        self._given = dict(given)
+        self._engine: Engine | None = None
+        self._cores: Cores | None = None
+        self._is_given_up = False
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Called once, by Ray. Raises SettingsError, KeysError, NoSuchDeviceError: the replica does not start."""
+        context: Any = ray.get_runtime_context()  # half of it is untyped
+        num_cpus = context.get_assigned_resources().get("CPU", 0.0)
+        if num_cpus:
+            self._cores = Cores(num_cpus, sorted(os.sched_getaffinity(0)))
+            self._cores.pin()
+        settings = load_settings(self._given | gpus_of(context.get_accelerator_ids()))
+        configure_log(settings.log_format, settings.log_level)
+        if self._cores is not None:
+            assigned = {"cores": self._cores.numbers, "num_shared": self._cores.num_shared}
+            log.info("assigned by Ray", extra={**assigned, "gpus": settings.cuda_visible_devices})
+        app = create_app(settings)
+        engine: Engine = app.state.engine
+        engine.registry.on_given_up = self._give_up
+        self._engine = engine
+        wrap_lifespan(app, engine)
+        return Behind(app, self)
+
+    def _give_up(self) -> None:
+        self._is_given_up = True
+
+    def check_health(self) -> None:
+        """Raises RuntimeError where a new replica is the cure: no required model has had a worker that lives, or its
+        device, for `give_up_after` seconds. Not while models load, and not for weights that are missing."""
+        if self._is_given_up:
+            raise RuntimeError("no required model can be served here any more")
+
+    @serve.multiplexed(max_num_models_per_replica=MAX_ROUTED_MODELS)  # type: ignore[untyped-decorator]
+    async def note_model(self, model_id: str) -> str:
+        """Tell Ray that requests for this model are best sent here. The engine itself loads it and lets it go."""
+        return model_id
+
+    def knows(self, model_id: str) -> bool:
+        """Whether there is such a model."""
+        return self._engine is not None and model_id in self._engine.registry.models
+
+
+class Behind:
+    """What is different behind Ray's proxy."""
+
+    def __init__(self, app: ASGIApp, engine: RayEngine) -> None:
+        self._app = app
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The peer is a proxy, perhaps on this machine: nobody is taken for a local operator because of it."""
+        if scope["type"] == "http":
+            scope = {**scope, "client": None}
+            model_id = serve.get_multiplexed_model_id()
+            if model_id and self._engine.knows(model_id):  # what Ray remembers of models stays bounded
+                await self._engine.note_model(model_id)
+        await self._app(scope, receive, send)
+
+
+def wrap_lifespan(app: Starlette, engine: Engine) -> None:
+    """Start: Ray sends requests to who has started, so that ends when every required model is ready or cannot be.
+    Stop: Ray has let the replica's requests finish; what is left is finished by the engine's own drain."""
+    inner = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with inner(app):
+            carrying = asyncio.create_task(RayMetrics(engine.scrape).run(), name="ray-metrics")
+            try:
+                while not is_settled(engine):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(SETTLE_INTERVAL)
+                yield
+            finally:
+                engine.leave()
+                carrying.cancel()
+                await asyncio.wait([carrying])
+
+    app.router.lifespan_context = lifespan
+
+
+def is_settled(engine: Engine) -> bool:
+    """Whether each required model is ready, or has failed in a way that waiting does not mend."""
+    required = [served for served in engine.registry.models.values() if served.is_required]
+    return all(
+        served.is_ready or served.failure is not None or served.state == "crash_looping"
+        for served in required
+    )
+
+
+def gpus_of(accelerators: Mapping[str, list[str]]) -> dict[str, str]:
+    """The setting that lets the engine see the GPUs that Ray assigned; none if it assigned none."""
+    return {"cuda_visible_devices": ",".join(accelerators.get("GPU", []))}
+
+
+def build(arguments: EngineArguments) -> serve.Application:
+    """The deployment. Settings are checked here and read again by each replica, on its own machine.
+
+    Raises SettingsError.
+    """
+    return deployment_of(RayEngine, arguments)
+
+
+def deployment_of(engine: type[RayEngine], arguments: EngineArguments) -> serve.Application:
+    """The same around another class, for tests."""
+    settings = load_settings(arguments.given_settings)
+    options = deployment_options(arguments, settings)
+    # Without an app: Ray asks the class for one in the replica (`__serve_build_asgi_app__`).
+    ingress = cast(Any, serve.ingress)()(engine)
+    deployment = serve.deployment(name="Engine", **options)(ingress)
+    return deployment.bind(arguments.given_settings)
+
+
+def deployment_options(arguments: EngineArguments, settings: Settings) -> dict[str, Any]:
+    """Of `serve.deployment`."""
+    batch, queue = settings.max_batch_size, settings.max_queue_size
+    most = arguments.max_ongoing_requests or settings.max_loaded_models * (queue + 4 * batch)
+    target = min(arguments.target_ongoing_requests or 2.0 * batch, most)
+    wants_gpu = settings.accelerator == "cuda" or settings.device.startswith("cuda")
+    num_gpus = arguments.num_gpus if arguments.num_gpus is not None else float(wants_gpu)
+    return {
+        "ray_actor_options": {
+            "num_cpus": arguments.num_cpus or float(len(usable_cores())),
+            "num_gpus": num_gpus,
+        },
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=arguments.min_replicas,
+            max_replicas=max(arguments.min_replicas, arguments.max_replicas),
+            target_ongoing_requests=target,
+            downscale_delay_s=arguments.downscale_delay,
+        ),
+        "max_ongoing_requests": most,
+        "max_queued_requests": arguments.max_queued_requests or most,
+        "graceful_shutdown_wait_loop_s": 0.1,
+        "graceful_shutdown_timeout_s": settings.deadline + settings.drain_timeout + STOP_MARGIN,
+        "health_check_period_s": HEALTH_CHECK_PERIOD,
+        "health_check_timeout_s": HEALTH_CHECK_TIMEOUT,
+    }
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, made when it is asked for: importing this module reads no settings."""
+    if name == "app":
+        return build(EngineArguments())
+    raise AttributeError(name)

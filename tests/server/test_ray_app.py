@@ -1,0 +1,187 @@
+"""The deployment without a cluster: what it asks Ray for, what it gives the engine, and whom it trusts."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+pytest.importorskip("ray", reason="needs the extra `ray`")
+
+from server.operators import check_is_local
+
+with warnings.catch_warnings(action="ignore"):  # Ray's own
+    from server.ray_app import Behind, EngineArguments, RayEngine, deployment_options, gpus_of, is_settled
+    from server.ray_cores import Cores
+    from server.ray_metrics import RayMetrics
+from server.settings import Settings
+from server.settings_load import SettingsError, load_settings
+
+
+def options(**arguments: Any) -> dict[str, Any]:
+    made = EngineArguments(**arguments)
+    return deployment_options(made, load_settings(made.given_settings))
+
+
+def test_arguments_that_are_not_rays_are_settings_of_the_engine() -> None:
+    arguments = EngineArguments(num_cpus="2", max_batch_size="4", load_at_start="shapes-detect")
+
+    assert arguments.num_cpus == 2
+    assert arguments.given_settings == {"max_batch_size": "4", "load_at_start": "shapes-detect"}
+    assert load_settings(arguments.given_settings).max_batch_size == 4
+
+
+def test_a_setting_that_there_is_none_of_is_refused_before_anything_is_deployed() -> None:
+    with pytest.raises(SettingsError, match="max_batch_size"):
+        options(max_batch_sise="4")
+
+
+def test_a_replica_is_given_more_than_the_queue_of_a_model_holds() -> None:
+    """So the engine refuses who is too many, and says when to come back."""
+    settings = Settings()
+    made = options()
+
+    assert made["max_ongoing_requests"] > settings.max_queue_size + settings.max_batch_size
+    assert made["autoscaling_config"].target_ongoing_requests == 2 * settings.max_batch_size
+    assert made["graceful_shutdown_timeout_s"] > settings.deadline + settings.drain_timeout
+
+
+def test_autoscaling_never_aims_at_more_than_a_replica_may_be_given() -> None:
+    made = options(max_ongoing_requests=3)
+
+    assert made["autoscaling_config"].target_ongoing_requests == 3
+    assert made["max_queued_requests"] == 3
+
+
+def test_a_gpu_is_asked_for_where_the_settings_name_one() -> None:
+    assert options(device="cpu")["ray_actor_options"]["num_gpus"] == 0
+    assert options(device="cuda")["ray_actor_options"]["num_gpus"] == 1
+    assert options(device="cuda", num_gpus=2)["ray_actor_options"]["num_gpus"] == 2
+
+
+def test_the_engine_sees_the_gpus_that_ray_assigned_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+
+    assert load_settings(gpus_of({"GPU": ["2", "3"]})).cuda_visible_devices == "2,3"
+    assert load_settings(gpus_of({"GPU": []})).cuda_visible_devices == ""
+    assert load_settings(gpus_of({})).cuda_visible_devices == ""
+
+
+@pytest.fixture
+def own_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Engines that run on this machine meanwhile are no concern of the test."""
+    monkeypatch.setattr("server.ray_cores._NAME", f"\0test-{os.getpid()}.")
+    yield
+
+
+def test_two_engines_of_one_machine_get_different_cores(own_names: None) -> None:
+    first = Cores(2, tuple(range(4)))
+    second = Cores(1.5, tuple(range(4)))
+
+    assert first.numbers == (0, 1)
+    assert second.numbers == (2, 3)
+    assert second.num_shared == 0
+    second.release()
+    first.release()
+
+
+def test_cores_are_free_again_once_released_and_shared_where_too_few_are_left(own_names: None) -> None:
+    first = Cores(2, tuple(range(3)))
+    crowded = Cores(2, tuple(range(3)))
+    assert crowded.numbers[-1] == 2
+    assert crowded.num_shared == 1
+    crowded.release()
+    first.release()
+
+    again = Cores(3, tuple(range(3)))
+    assert (again.numbers, again.num_shared) == ((0, 1, 2), 0)
+    again.release()
+
+
+async def _receive() -> Message:
+    raise AssertionError("nothing is read")
+
+
+async def _send(message: Message) -> None:
+    raise AssertionError("nothing is sent")
+
+
+async def test_nobody_is_a_local_operator_behind_rays_proxy() -> None:
+    """The proxy, or one before it, may be on this machine: its address says nothing of who asks."""
+    from starlette.requests import Request
+
+    from server.errors import RequestFailedError
+
+    seen: list[Request] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(Request(scope))
+
+    headers = [(b"host", b"localhost")]
+    scope = {"type": "http", "client": ("127.0.0.1", 5), "headers": headers, "method": "POST", "path": "/"}
+    check_is_local(Request(scope))  # without Ray it is one
+
+    await Behind(app, RayEngine({}))(scope, _receive, _send)
+    with pytest.raises(RequestFailedError, match="forbidden"):
+        check_is_local(seen[0])
+
+
+def test_a_replica_is_healthy_until_it_is_given_up() -> None:
+    engine = RayEngine({})
+    engine.check_health()
+
+    engine._give_up()
+
+    with pytest.raises(RuntimeError):
+        engine.check_health()
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "settled"),
+    [("loading", None, False), ("loading", ValueError(), True), ("crash_looping", None, True)],
+)
+def test_start_ends_when_a_required_model_is_ready_or_cannot_be(
+    state: str, failure: Exception | None, settled: bool
+) -> None:
+    served = SimpleNamespace(is_required=True, is_ready=False, state=state, failure=failure)
+    other = SimpleNamespace(is_required=False, is_ready=False, state="unloaded", failure=None)
+    engine: Any = SimpleNamespace(registry=SimpleNamespace(models={"a": served, "b": other}))
+
+    assert is_settled(engine) is settled
+
+
+class Sink:
+    made: dict[str, Sink]
+
+    def __init__(self, name: str, description: str, tags: tuple[str, ...]) -> None:
+        self.tags, self.got = tags, list[tuple[float, dict[str, str]]]()
+        Sink.made[name] = self
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        self.got.append((value, tags))
+
+    inc = set  # noqa: A003
+
+
+def test_counters_reach_ray_as_what_was_added_and_gauges_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    Sink.made = {}
+    monkeypatch.setattr("server.ray_metrics.ray_metrics.Counter", Sink)
+    monkeypatch.setattr("server.ray_metrics.ray_metrics.Gauge", Sink)
+    metrics = RayMetrics(None)  # type: ignore[arg-type]
+    counted = '# TYPE engine_requests counter\nengine_requests_total{model="m"} %d\n'
+    gauge = '# TYPE engine_busy gauge\nengine_busy{replica="0"} 5\n'
+    timed = '# TYPE engine_s histogram\nengine_s_bucket{le="+Inf"} 3\nengine_s_count 3\nengine_s_sum 0.5\n'
+
+    metrics.carry(counted % 2 + gauge + timed)
+    metrics.carry(counted % 7)
+
+    assert Sink.made["engine_requests"].got == [(2, {"model": "m"}), (5, {"model": "m"})]
+    assert Sink.made["engine_busy"].got == [(5, {"model_replica": "0"}), (0, {"model_replica": "0"})]
+    assert Sink.made["engine_s_count"].got == [(3, {})]
+    assert Sink.made["engine_s_sum"].got == [(0.5, {})]
+    assert "engine_s_bucket" not in Sink.made

@@ -1,0 +1,237 @@
+"""The engine on a real Ray cluster of two nodes: spread, lost, back, faster, ended.
+
+Every inference sleeps `WAIT` before the engine has it, one after another on each replica (tests/ray_cluster.py): what
+can be answered grows with replicas, not with cores, of which a machine that runs tests has few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.serving import CONVERTED_DIR
+
+pytest.importorskip("ray", reason="needs the extra `ray`")
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = (ROOT / "models/demo/samples/sample.jpg").read_bytes()
+WAIT = 0.4
+NUM_CLIENTS = 4
+SECONDS = 4.0
+SETTINGS = {
+    "load_at_start": "shapes-detect",
+    "converted_dir": str(CONVERTED_DIR),
+    "threads": "1",
+    "precision": "fp32",
+}
+
+
+@dataclass
+class RayCluster:
+    """`process` is tests/ray_cluster.py."""
+
+    process: subprocess.Popen[str]
+    seen: Path
+    url: str = ""
+
+    @property
+    def arrived(self) -> set[str]:
+        """Ids of the questions that have reached a replica."""
+        return {path.name for path in self.seen.iterdir()}
+
+    def reached(self, answer: Answer) -> str:
+        """The process of the replica that had this question."""
+        return (self.seen / answer.id).read_text()
+
+    def read(self) -> dict[str, Any]:
+        """Its next line."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with contextlib.suppress(ValueError):
+                said = json.loads(line)
+                if isinstance(said, dict):
+                    return said
+        raise AssertionError("the cluster has ended")
+
+    def begin(self, command: Any) -> None:
+        """Do it; `read` waits until it is done."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def do(self, command: Any) -> None:
+        """And wait."""
+        self.begin(command)
+        assert self.read() == {"done": command}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    folder = tmp_path_factory.mktemp("ray")
+    seen = folder / "seen"
+    seen.mkdir()
+    mark = f"test-cluster-{uuid.uuid4().hex}"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("ENGINE_", "RAY_"))},
+        "TEST_CLUSTER": mark,
+        "TEST_CLUSTER_SEEN": str(seen),
+        "PYTHONPATH": str(ROOT),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",  # the one proxy would fill the replica beside it first
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "YOLO_OFFLINE": "true",
+    }
+    log = folder / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.ray_cluster", json.dumps(SETTINGS)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    try:
+        with process:
+            cluster = RayCluster(process, seen)
+            try:
+                cluster.url = f"http://127.0.0.1:{cluster.read()['port']}"
+                yield cluster
+                assert process.stdin is not None
+                process.stdin.close()
+                assert process.wait(timeout=60) == 0, log.read_text()
+            finally:
+                kill_marked(mark)
+    finally:
+        assert not marked(mark)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Raises AssertionError after ten seconds."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def marked(mark: str) -> list[int]:
+    """Processes of the cluster, whoever their parent is now."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def kill_marked(mark: str) -> None:
+    deadline = time.monotonic() + 20
+    while (pids := marked(mark)) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+@dataclass
+class Answer:
+    """`id` is the question's; status 0 where no answer came."""
+
+    id: str
+    status: int
+
+
+async def ask(client: httpx.AsyncClient) -> Answer:
+    """For one picture."""
+    asked = uuid.uuid4().hex
+    headers = {"content-type": "image/jpeg", "x-test-id": asked}
+    try:
+        reply = await client.post("/inference?model_id=shapes-detect", content=SAMPLE, headers=headers)
+    except httpx.TransportError:
+        return Answer(asked, 0)
+    return Answer(asked, reply.status_code)
+
+
+@contextlib.asynccontextmanager
+async def load(url: str, answers: list[Answer]) -> AsyncIterator[None]:
+    """`NUM_CLIENTS` that ask again at once, as long as the context is open; then their last answers are awaited."""
+    ends = asyncio.Event()
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+
+        async def keep_asking() -> None:
+            while not ends.is_set():
+                answers.append(await ask(client))
+
+        tasks = [asyncio.create_task(keep_asking()) for _ in range(NUM_CLIENTS)]
+        try:
+            yield
+        finally:
+            ends.set()
+            await asyncio.gather(*tasks)
+
+
+async def rate(cluster: RayCluster) -> tuple[float, int]:
+    """Answers a second, and how many replicas gave them."""
+    answers: list[Answer] = []
+    async with load(cluster.url, answers):
+        before = time.monotonic()
+        await asyncio.sleep(SECONDS)
+        seconds, num_answered = time.monotonic() - before, len(answers)
+    assert {answer.status for answer in answers} == {200}
+    return num_answered / seconds, len({cluster.reached(answer) for answer in answers})
+
+
+@pytest.mark.timeout(300)
+async def test_a_second_node_raises_throughput_and_takes_its_share(cluster: RayCluster) -> None:
+    alone, num_alone = await rate(cluster)
+    await asyncio.to_thread(cluster.do, {"replicas": 2})
+    both, num_both = await rate(cluster)
+
+    print(f"one replica {alone:.2f}/s, two {both:.2f}/s")
+    assert (num_alone, num_both) == (1, 2)
+    assert both > 1.3 * alone
+
+
+@pytest.mark.timeout(300)
+async def test_a_node_that_dies_takes_only_what_it_had_in_flight_and_capacity_comes_back(
+    cluster: RayCluster,
+) -> None:
+    answers: list[Answer] = []
+    async with load(cluster.url, answers):
+        await asyncio.sleep(1)
+        await asyncio.to_thread(cluster.do, "kill")
+        num_before = len(answers)
+        await asyncio.to_thread(cluster.do, "recover")
+        assert any(answer.status == 200 for answer in answers[num_before:])
+    failed = [answer for answer in answers if answer.status != 200]
+    print(f"{len(answers)} answers, failed: {failed}")
+    assert len(failed) <= NUM_CLIENTS
+    assert len({cluster.reached(answer) for answer in failed}) <= 1
+    assert not any(Path("/proc", cluster.reached(answer)).exists() for answer in failed)
+    assert (await rate(cluster))[1] == 2
+
+
+@pytest.mark.timeout(120)
+async def test_what_is_in_flight_is_answered_when_the_application_is_taken_away(cluster: RayCluster) -> None:
+    async with httpx.AsyncClient(base_url=cluster.url, timeout=60, trust_env=False) as client:
+        before = cluster.arrived
+        asked = [asyncio.create_task(ask(client)) for _ in range(4)]
+        await asyncio.to_thread(wait_until, lambda: len(cluster.arrived - before) == 4)
+        assert not all(task.done() for task in asked)
+        await asyncio.to_thread(cluster.do, "delete")
+        assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * 4

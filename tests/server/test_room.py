@@ -138,7 +138,8 @@ async def ask_in_turn(running: Running, names: list[str], budget: int) -> tuple[
         most_loaded = max(most_loaded, len(loaded))
         num_bytes = await asyncio.to_thread(memory_of, os.getpid())
         most_bytes = max(most_bytes, num_bytes - max(0, footprint(os.getpid()).fair - own_bytes))
-        assert most_bytes <= budget
+        # a fiftieth: what is shared with other processes of a test run counts whole for who is left when they end
+        assert most_bytes <= budget * 1.02
     return most_loaded, most_bytes
 
 

@@ -144,21 +144,22 @@ class Infer(Asking):
 
 
 async def _all_done(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Raises what the first in order of those that failed has raised; nothing of them runs on then."""
+    """Raises what the first in order that fails has raised, so that an equal request is told the same; nothing of them
+    runs on then."""
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for position, task in enumerate(tasks):
+            await asyncio.wait([task])
+            error = task.exception()
+            if isinstance(error, RequestFailedError) and len(tasks) > 1 and error.code != "answer_too_large":
+                named = copy.copy(error)  # requests that share a run share its error, too
+                named.message = f"Image {position}: {error.message}"
+                raise named from None
+            if error is not None:
+                raise error
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    for position, task in enumerate(tasks):
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, RequestFailedError) and len(tasks) > 1 and error.code != "answer_too_large":
-            named = copy.copy(error)  # requests that share a run share its error, too
-            named.message = f"Image {position}: {error.message}"
-            raise named from None
-        if error is not None:
-            raise error
 
 
 def _wanted(asked: InferBody) -> _Wanted:

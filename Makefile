@@ -26,7 +26,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --on
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help install serve test lint types pytest gpu-test all-tests bench format lock clean
+.PHONY: help install serve test lint types pytest cluster gpu-test all-tests bench format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,7 +36,7 @@ install: $(STAMP) ## install what is locked, and this project, into .venv
 serve: $(STAMP) ## install, then serve on port 5000; other options: ARGS="--port 8080"
 	$(BIN)/inference-engine serve $(ARGS)
 
-test: lint types pytest ## what CI runs
+test: lint types pytest cluster ## what CI runs
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -45,8 +45,11 @@ lint: $(STAMP) ## ruff: rules and format
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-pytest: $(STAMP) ## the tests that need neither a GPU nor much time
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not gpu and not slow" $(ARGS)
+pytest: $(STAMP) ## the tests that need neither a GPU nor a cluster nor much time
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not gpu and not slow and not cluster" $(ARGS)
+
+cluster: $(STAMP) ## the tests that start a Ray cluster on this machine, two minutes
+	$(BIN)/pytest -m "cluster and not slow" tests/test_ray.py $(ARGS)
 
 gpu-test: $(STAMP) ## the tests that need an NVIDIA GPU
 	$(BIN)/pytest -m gpu $(ARGS)

@@ -1,6 +1,8 @@
 """A Ray cluster of two nodes on this machine with the engine on it, told by lines what to do. A process of its own:
 
-{"replicas": 2} | "kill" | "recover" | "delete"     on standard input, a line of JSON for each is answered
+{"replicas": 2} | "kill" | "end" | "recover" | "delete"     on standard input, a line of JSON for each is answered
+
+The head belongs to this process; the other node is started as on a machine of its own, by `ray start --block`.
 """
 
 from __future__ import annotations
@@ -10,9 +12,13 @@ import contextlib
 import json
 import os
 import random
+import signal
 import socket
+import subprocess
 import sys
 import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +28,48 @@ from ray.cluster_utils import Cluster
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.ray_app import EngineArguments, RayEngine, deployment_of
+from tests.marked import kill_marked
 
+HOST = "127.0.0.1"
 MEMORY = 80_000_000
 DEADLINE = 100.0
 WAIT = 0.4
-AGENT_PORTS = (
-    "metrics_agent_port",
-    "metrics_export_port",
-    "dashboard_agent_listen_port",
-    "runtime_env_agent_port",
-)
+AGENT_PORTS = {
+    "metrics_agent_port": "dashboard-agent-grpc-port",
+    "metrics_export_port": "metrics-export-port",
+    "dashboard_agent_listen_port": "dashboard-agent-listen-port",
+    "runtime_env_agent_port": "runtime-env-agent-port",
+}
+"""By the name of Ray's parameter, the option of `ray start`. They are given because a node that must learn those of its
+agents ends when they need more than 30 s to start, which no setting of Ray changes."""
 SEEN = "TEST_CLUSTER_SEEN"
 """Names a folder: each request by its id, and in it the process that it reached."""
 
 
-def _node() -> dict[str, Any]:
-    """Ports are given because a node that must learn those of its agents ends when they need more than 30 s to start,
-    which no setting of Ray changes."""
-    ports = dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True))
-    return {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False, **ports}
+class Node:
+    """The other one, with all that it starts."""
+
+    def __init__(self, address: str) -> None:
+        self._mark = f"{os.environ['TEST_CLUSTER']}-{uuid.uuid4().hex}"
+        ports = zip(AGENT_PORTS.values(), free_ports(len(AGENT_PORTS)), strict=True)
+        options = [f"--{option}={port}" for option, port in ports]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={address}"]
+        limits = ["--num-cpus=1", "--num-gpus=0", f"--object-store-memory={MEMORY}"]
+        self._process = subprocess.Popen(
+            [*command, *limits, "--include-log-monitor=false", *options],
+            stdout=sys.stderr,
+            env={**os.environ, "TEST_CLUSTER_NODE": self._mark},
+        )
+
+    def kill(self) -> None:
+        """As a machine that loses its power."""
+        kill_marked(self._mark)
+        self._process.wait()
+
+    def end(self) -> None:
+        """As Kubernetes ends a pod: by a signal, and what it does then is its own affair."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(DEADLINE)
 
 
 def free_ports(number: int) -> list[int]:
@@ -48,7 +77,7 @@ def free_ports(number: int) -> list[int]:
     ports: list[int] = []
     for port in random.sample(range(20_000, 32_000), 200):
         with contextlib.suppress(OSError), socket.socket() as sock:
-            sock.bind(("127.0.0.1", port))
+            sock.bind((HOST, port))
             ports.append(port)
         if len(ports) == number:
             return ports
@@ -94,9 +123,14 @@ def deploy(num_replicas: int, settings: dict[str, str]) -> None:
 
 def wait_running(num_replicas: int) -> None:
     """Until that many are there and no other."""
+    wait_until(lambda: states() == {"RUNNING": num_replicas}, lambda: str(states()))
+
+
+def wait_until(holds: Callable[[], bool], describe: Callable[[], str]) -> None:
+    """Raises AssertionError after `DEADLINE` seconds."""
     deadline = time.monotonic() + DEADLINE
-    while states() != {"RUNNING": num_replicas}:
-        assert time.monotonic() < deadline, states()
+    while not holds():
+        assert time.monotonic() < deadline, describe()
         time.sleep(0.1)
 
 
@@ -113,32 +147,41 @@ def say(**fields: Any) -> None:
 
 def main() -> None:
     """Until standard input ends."""
-    settings = json.loads(sys.argv[1])
-    cluster: Any = Cluster(initialize_head=True, head_node_args=_node())
-    other: Any = None
+    settings, temp_dir = json.loads(sys.argv[1]), sys.argv[2]
+    ports = dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True))
+    head = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False, "temp_dir": temp_dir}
+    head |= {"include_log_monitor": False, "no_monitor": True}
+    cluster: Any = Cluster(initialize_head=True, head_node_args={**head, **ports})
+    other = Node(cluster.address)  # comes while the rest starts
     try:
         ray.init(address=cluster.address, namespace="serve", log_to_driver=False)
         port = free_ports(1)[0]
-        serve.start(http_options={"host": "127.0.0.1", "port": port, "location": "HeadOnly"})
+        serve.start(http_options={"host": HOST, "port": port, "location": "HeadOnly"})
         deploy(1, settings)
-        say(port=port)
-        for line in sys.stdin:
-            command = json.loads(line)
-            if command == "kill":
-                cluster.remove_node(other, allow_graceful=False)
-            elif command == "recover":
-                other = cluster.add_node(**_node())
-                wait_running(2)
-            elif command == "delete":
-                serve.delete("engine")
-            else:
-                if other is None and command["replicas"] > 1:
-                    other = cluster.add_node(**_node())
-                deploy(command["replicas"], settings)
-            say(done=command)
+        say(port=port, metrics_port=ports["metrics_export_port"])
+        obey(cluster.address, other, settings)
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def obey(address: str, other: Node, settings: dict[str, str]) -> None:
+    """One line after another."""
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command == "kill":
+            other.kill()
+            wait_until(lambda: states() != {"RUNNING": 2}, lambda: "Ray has not noticed")
+        elif command == "end":
+            other.end()
+        elif command == "recover":
+            other = Node(address)
+            wait_running(2)
+        elif command == "delete":
+            serve.delete("engine")
+        else:
+            deploy(command["replicas"], settings)
+        say(done=command)
 
 
 if __name__ == "__main__":

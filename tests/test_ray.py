@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,16 +22,21 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
+from tests.marked import kill_marked, marked
 from tests.serving import CONVERTED_DIR
 
 pytest.importorskip("ray", reason="needs the extra `ray`")
+
+pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = (ROOT / "models/demo/samples/sample.jpg").read_bytes()
 WAIT = 0.4
 NUM_CLIENTS = 4
-SECONDS = 4.0
+SECONDS = 3.0
 SETTINGS = {
     "load_at_start": "shapes-detect",
     "converted_dir": str(CONVERTED_DIR),
@@ -47,6 +52,7 @@ class RayCluster:
     process: subprocess.Popen[str]
     seen: Path
     url: str = ""
+    metrics_url: str = ""
 
     @property
     def arrived(self) -> set[str]:
@@ -80,7 +86,14 @@ class RayCluster:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+def ray_folder() -> Iterator[str]:
+    """With a short name: Ray puts sockets far below it, and their paths have a limit."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, ray_folder: str) -> Iterator[RayCluster]:
     folder = tmp_path_factory.mktemp("ray")
     seen = folder / "seen"
     seen.mkdir()
@@ -93,12 +106,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",  # the one proxy would fill the replica beside it first
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_metrics_report_interval_ms": "1000",
         "YOLO_OFFLINE": "true",
     }
     log = folder / "log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.ray_cluster", json.dumps(SETTINGS)],
+            [sys.executable, "-m", "tests.ray_cluster", json.dumps(SETTINGS), ray_folder],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
@@ -110,7 +124,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         with process:
             cluster = RayCluster(process, seen)
             try:
-                cluster.url = f"http://127.0.0.1:{cluster.read()['port']}"
+                said = cluster.read()
+                cluster.url = f"http://127.0.0.1:{said['port']}"
+                cluster.metrics_url = f"http://127.0.0.1:{said['metrics_port']}/metrics"
                 yield cluster
                 assert process.stdin is not None
                 process.stdin.close()
@@ -127,25 +143,6 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def marked(mark: str) -> list[int]:
-    """Processes of the cluster, whoever their parent is now."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark.encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-    return found
-
-
-def kill_marked(mark: str) -> None:
-    deadline = time.monotonic() + 20
-    while (pids := marked(mark)) and time.monotonic() < deadline:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
 
 
 @dataclass
@@ -197,14 +194,38 @@ async def rate(cluster: RayCluster) -> tuple[float, int]:
 
 
 @pytest.mark.timeout(300)
-async def test_a_second_node_raises_throughput_and_takes_its_share(cluster: RayCluster) -> None:
+async def test_a_second_replica_raises_throughput_and_replacing_the_first_loses_nothing(
+    cluster: RayCluster,
+) -> None:
+    """To deploy anew is a rollout for Ray, even where only the number of replicas differs."""
     alone, num_alone = await rate(cluster)
-    await asyncio.to_thread(cluster.do, {"replicas": 2})
+    answers: list[Answer] = []
+    async with load(cluster.url, answers):
+        await asyncio.to_thread(cluster.do, {"replicas": 2})
     both, num_both = await rate(cluster)
 
-    print(f"one replica {alone:.2f}/s, two {both:.2f}/s")
+    print(f"one replica {alone:.2f}/s, two {both:.2f}/s; {len(answers)} answers meanwhile")
+    assert {answer.status for answer in answers} == {200}
+    assert len({cluster.reached(answer) for answer in answers}) >= 2
     assert (num_alone, num_both) == (1, 2)
     assert both > 1.3 * alone
+
+
+async def test_what_the_engine_counts_arrives_where_ray_is_scraped(cluster: RayCluster) -> None:
+    async with httpx.AsyncClient(base_url=cluster.url, timeout=60, trust_env=False) as client:
+        assert (await ask(client)).status == 200
+        deadline = time.monotonic() + 60
+        while not (counted := samples(await client.get(cluster.metrics_url), "ray_engine_requests_total")):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+    assert all(sample.labels["model"] == "shapes-detect" for sample in counted)
+    assert all(sample.labels["replica"] and sample.labels["deployment"] == "Engine" for sample in counted)
+
+
+def samples(page: httpx.Response, name: str) -> list[Sample]:
+    """Those of one name."""
+    families = text_string_to_metric_families(page.text)
+    return [sample for family in families for sample in family.samples if sample.name == name]
 
 
 @pytest.mark.timeout(300)
@@ -224,6 +245,19 @@ async def test_a_node_that_dies_takes_only_what_it_had_in_flight_and_capacity_co
     assert len({cluster.reached(answer) for answer in failed}) <= 1
     assert not any(Path("/proc", cluster.reached(answer)).exists() for answer in failed)
     assert (await rate(cluster))[1] == 2
+
+
+@pytest.mark.timeout(300)
+async def test_a_node_that_is_told_to_end_loses_nothing(cluster: RayCluster) -> None:
+    answers: list[Answer] = []
+    async with load(cluster.url, answers):
+        await asyncio.sleep(1)
+        await asyncio.to_thread(cluster.do, "end")
+        num_before = len(answers)
+        await asyncio.sleep(2 * WAIT * NUM_CLIENTS)
+    assert {answer.status for answer in answers} == {200}
+    assert len({cluster.reached(answer) for answer in answers}) == 2
+    assert len({cluster.reached(answer) for answer in answers[num_before + NUM_CLIENTS :]}) == 1
 
 
 @pytest.mark.timeout(120)

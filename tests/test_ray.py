@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from tests.marked import kill_marked, marked
+from tests.memory import tree
 from tests.serving import CONVERTED_DIR
 
 pytest.importorskip("ray", reason="needs the extra `ray`")
@@ -41,6 +43,7 @@ SETTINGS = {
     "load_at_start": "shapes-detect",
     "converted_dir": str(CONVERTED_DIR),
     "threads": "1",
+    "give_up_after": "5",
     "precision": "fp32",
 }
 
@@ -258,6 +261,30 @@ async def test_a_node_that_is_told_to_end_loses_nothing(cluster: RayCluster) -> 
     assert {answer.status for answer in answers} == {200}
     assert len({cluster.reached(answer) for answer in answers}) == 2
     assert len({cluster.reached(answer) for answer in answers[num_before + NUM_CLIENTS :]}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_replica_whose_models_cannot_live_is_replaced(cluster: RayCluster) -> None:
+    async with httpx.AsyncClient(base_url=cluster.url, timeout=60, trust_env=False) as client:
+        broken = cluster.reached(await ask(client))
+        await asyncio.to_thread(keep_without_children, int(broken))
+        deadline = time.monotonic() + 60
+        while (answer := await ask(client)).status != 200:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.5)
+    assert cluster.reached(answer) != broken
+
+
+def keep_without_children(pid: int) -> None:
+    """Until it has gone; raises AssertionError after two minutes."""
+    deadline = time.monotonic() + 120
+    while Path("/proc", str(pid)).exists():
+        assert time.monotonic() < deadline
+        for child in tree(pid)[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 @pytest.mark.timeout(120)

@@ -10,6 +10,7 @@ import torch
 
 from models.runtimes.conversion import ConversionError, convert
 from models.runtimes.openvino_runtime import OpenVinoRuntime
+from models.runtimes.place import Place
 from tests.models.runtimes.test_torch_runtime import MAX_BATCH_SIZE, SHAPE, Mean, pixels
 
 
@@ -37,7 +38,7 @@ class Means(torch.nn.Module):
 
 
 def runtime(network: torch.nn.Module) -> OpenVinoRuntime:
-    return OpenVinoRuntime(convert(network, SHAPE), SHAPE, MAX_BATCH_SIZE, "fp32", 1)
+    return OpenVinoRuntime(convert(network, SHAPE), SHAPE, "fp32", Place("cpu", MAX_BATCH_SIZE, 1))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,8 @@ def test_an_image_that_is_alone_is_spread_over_all_cores_and_answered_alike() ->
         "from models.runtimes.wish import capabilities\n"
         "with cores.on(everywhere): capabilities()\n"
         "from tests.models.runtimes.test_openvino_runtime import *\n"
-        "made = OpenVinoRuntime(convert(Means(), SHAPE), SHAPE, MAX_BATCH_SIZE, 'fp32', 1, everywhere)\n"
+        "place = Place('cpu', MAX_BATCH_SIZE, 1, len(everywhere), everywhere)\n"
+        "made = OpenVinoRuntime(convert(Means(), SHAPE), SHAPE, 'fp32', place)\n"
         "def answer(): return np.copy(made.launch([pixels(0), pixels(1)]).result())\n"
         "few = answer(); made.is_alone = True; many = answer()\n"
         "assert made._widening._narrow_seconds is not None and np.allclose(few, many)\n"

@@ -95,3 +95,11 @@ def test_what_the_operator_chose_is_not_laid_out_anew(
     assert [replica.placement.num_threads for replica in pool.replicas] == [2, 2]
     spoken = pool_of(*(replica.placement for replica in pool.replicas), layouts={"1": 9.0, "2": 5.0})
     assert not launching.is_outdated(known(**chosen), spoken)
+
+
+def test_under_a_quota_replicas_are_laid_out_by_its_count_and_not_pinned(tmp_path: Path) -> None:
+    launching = Launching(Settings(device="cpu", converted_dir=tmp_path), 1, cores=CoreBudget(4))
+    for layouts, threads in (({}, [2, 2]), ({"1": 9.0, "2": 5.0, "4": 3.0}, [1] * 4)):
+        launching.layouts.note(known(), {"layouts": layouts})
+        placements = [replica.placement for replica in launching.make_pool(known()).replicas]
+        assert [(each.cores, each.num_threads) for each in placements] == [((), number) for number in threads]

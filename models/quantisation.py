@@ -97,7 +97,9 @@ class Quantisation:
                 )
         except OSError as error:
             raise WeightsNotStoredError(f"the calibrated network could not be kept: {error}") from error
-        coarse = OpenVinoRuntime(read_network(entry.network), (*self.traits.input_shape, 3), 1, "int8")
+        coarse = OpenVinoRuntime(
+            read_network(entry.network), (*self.traits.input_shape, 3), "int8", Place("cpu", 1)
+        )
         compared = pictures[:MAX_COMPARED]
         reference, found = answers(self._exact, compared, 1), answers(coarse, compared, 1)
         difference = compare(reference, found, self.traits)

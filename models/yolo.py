@@ -131,10 +131,10 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
     """Load the weights that `config` names on `device` ("cpu", "cuda:0") and run them once.
 
     Keys besides those of models.weights.WeightsSource: `imgsz` (pixels, None for the checkpoint's),
-    `max_batch_size` (default 1), `num_threads` (on the CPU), `task` (what the weights must be for), `end2end` (which of
-    two heads), None for the library's choice, `max_detections` (the most that an end-to-end head gives), `runtime` and
-    `precision` (see models.runtimes.wish; without them PyTorch in fp32), `converted_dir` (where converted networks are
-    kept).
+    `max_batch_size` (default 1), `num_threads` (on the CPU), `num_cores` and `all_cores` (see models.runtimes.place),
+    `task` (what the weights must be for), `end2end` (which of two heads), None for the library's choice,
+    `max_detections` (the most that an end-to-end head gives), `runtime` and `precision` (see models.runtimes.wish;
+    without them PyTorch in fp32), `converted_dir` (where converted networks are kept).
     Raises WeightsUnavailableError, WeightsInvalidError, WeightsMismatchError, UnsupportedModelError,
     UnsafeLoadingError, RuntimeUnavailableError.
     """
@@ -142,7 +142,8 @@ def load(config: Mapping[str, Any], device: str, progress: Progress) -> YoloMode
     progress({"stage": "load"})
     source = source_of(config, resolved)
     max_batch_size = int(config.get("max_batch_size") or 1)
-    place = Place(device, max_batch_size, config.get("num_threads"), config.get("all_cores") or ())
+    num_cores, all_cores = config.get("num_cores") or 0, config.get("all_cores") or ()
+    place = Place(device, max_batch_size, config.get("num_threads"), num_cores, all_cores)
     opened = open_network(source, Wish.from_config(config), place, progress)
     spec = _spec(config["model_id"], opened, device, resolved.sha256)
     model = YoloModel(spec, opened.runtime, post_processor(opened.traits))

@@ -12,6 +12,7 @@ Supervisor: one coroutine per replica ── Launcher ──▶ forkserver ─�
 """
 
 from pool.batching import Result
+from pool.core_budget import CoreBudget, usable_cores
 from pool.errors import (
     CrashLoopError,
     DeadlineExceededError,
@@ -25,11 +26,12 @@ from pool.errors import (
 )
 from pool.launcher import Launcher
 from pool.limits import Limits
-from pool.placement import Placement, place, usable_cores
+from pool.placement import Placement, place
 from pool.pool import Pool
 from pool.slab import Lease
 
 __all__ = [
+    "CoreBudget",
     "CrashLoopError",
     "DeadlineExceededError",
     "EntryFailedError",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+from pool.core_budget import CoreBudget
+
+NO_CORES = CoreBudget(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,46 +22,32 @@ class Placement:
     environment: Mapping[str, str] = field(default_factory=dict)
     label: str = "cpu"
     """The device as an operator knows it, for instance ``cuda:3``."""
-    all_cores: tuple[int, ...] = ()
-    """On the CPU the cores of all replicas, for a worker that runs while the others rest."""
-
-
-def usable_cores(cpu_max: Path = CPU_MAX) -> tuple[int, ...]:
-    """Core numbers this process may use: its affinity, cut to the cgroup's CPU quota (rounded up, at least 1).
-
-    Under a quota the kernel throttles whoever uses more cores than it pays for, which costs more than it gives.
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    try:
-        quota, period = cpu_max.read_text().split()
-    except OSError:
-        return tuple(cores)
-    if quota != "max":
-        cores = cores[: max(1, math.ceil(int(quota) / int(period)))]
-    return tuple(cores)
+    all_cores: CoreBudget = NO_CORES
+    """On the CPU those of all replicas, for a worker that runs while the others rest."""
 
 
 def place(
-    devices: Sequence[str], num_replicas: int | None, cores: Sequence[int], num_threads: int | None = None
+    devices: Sequence[str], num_replicas: int | None, cores: CoreBudget, num_threads: int | None = None
 ) -> tuple[Placement, ...]:
     """Spread `num_replicas` (per GPU, or in all on the CPU) over `devices` and split `cores` among them.
 
     `devices` are ``cpu`` or ``cuda:<index or UUID as CUDA_VISIBLE_DEVICES takes it>``. Without a number: one
     replica per GPU; on the CPU two (so that one can die) where there are two cores or more. Cores are disjoint
-    as long as there are enough; with more replicas than cores they are dealt round. `num_threads` overrides the
-    threads per replica. Raises ValueError without devices or cores or for a number below 1.
+    as long as there are enough; with more replicas than cores they are dealt round. A mere count of cores is shared
+    out alike, and nobody is pinned. `num_threads` overrides the threads per replica. Raises ValueError without devices
+    or cores or for a number below 1.
     """
-    if not devices or not cores:
+    if not devices or cores.num_cores < 1:
         raise ValueError("placement needs at least one device and one core")
     if (num_replicas is not None and num_replicas < 1) or (num_threads is not None and num_threads < 1):
         raise ValueError("replicas and threads are counted from 1")
     on_gpus = all(device != "cpu" for device in devices)
     if num_replicas is None:
-        num_replicas = 1 if on_gpus else min(2, len(cores))
+        num_replicas = 1 if on_gpus else min(2, cores.num_cores)
     spots = [device for device in devices for _ in range(num_replicas)]
-    shares = _split(cores, len(spots))
+    shares = _split(cores.numbers or range(cores.num_cores), len(spots))
     return tuple(
-        _placement(device, share, num_threads or len(share), tuple(cores))
+        _placement(device, share if cores.numbers else (), num_threads or len(share), cores)
         for device, share in zip(spots, shares, strict=True)
     )
 
@@ -74,9 +59,7 @@ def _split(cores: Sequence[int], num_parts: int) -> list[tuple[int, ...]]:
     return [tuple(cores[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
-def _placement(
-    device: str, cores: tuple[int, ...], num_threads: int, all_cores: tuple[int, ...]
-) -> Placement:
+def _placement(device: str, cores: tuple[int, ...], num_threads: int, all_cores: CoreBudget) -> Placement:
     environment = {"OMP_NUM_THREADS": str(num_threads)}
     if device == "cpu":
         return Placement(

@@ -207,7 +207,8 @@ class Supervisor:
             "config": {
                 **self._recipe.config,
                 "num_threads": placement.num_threads,
-                "all_cores": list(placement.all_cores),
+                "num_cores": placement.all_cores.num_cores,
+                "all_cores": list(placement.all_cores.numbers),
             },
             "device": placement.device,
             "cores": list(placement.cores),

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import io
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import TypeVar
 import numpy as np
 
 from models.spec import Resize
+from pool.core_budget import CoreBudget
 from pool.model import Pixels
 from server import bmp, gif, jpeg_parts, png, sniff, webp
 from server.base64_text import decode_base64
@@ -198,9 +198,9 @@ async def _settled(future: asyncio.Future[T]) -> None:
     future.exception()  # looked at, so that asyncio does not report that nobody did
 
 
-def default_num_threads() -> int:
-    """One per core this process may use, 8 at most."""
-    return min(8, len(os.sched_getaffinity(0)))
+def default_num_threads(cores: CoreBudget) -> int:
+    """One per core, 8 at most."""
+    return min(8, cores.num_cores)
 
 
 def image_key(slot: Pixels, resize: Resize) -> str:

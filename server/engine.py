@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pool import Pool
+from pool import CoreBudget, Pool, usable_cores
 from server.body import BodyBudget
 from server.decode import ImageLimits, default_num_threads
 from server.decoding import ImageDecoder, make_decoder
@@ -56,14 +56,18 @@ class Engine:
         make_pool: Callable[[Known], Pool] | None = None,
         fetcher: Fetcher | None = None,
         decoder: ImageDecoder | None = None,
+        cores: CoreBudget | None = None,
     ) -> None:
-        """`known`, `make_pool`, `fetcher` and `decoder` replace what the settings say, for tests.
+        """`known`, `make_pool`, `fetcher` and `decoder` replace what the settings say, for tests. `cores` None:
+        all that this process may use.
 
         Raises SettingsError and NoSuchDeviceError.
         """
         self.settings = settings
-        num_threads = default_num_threads() if settings.decode_threads == "auto" else settings.decode_threads
-        self._launching = Launching(settings, num_threads)
+        num_threads = settings.decode_threads
+        if num_threads == "auto":
+            num_threads = default_num_threads(cores or usable_cores())
+        self._launching = Launching(settings, num_threads, cores=cores)
         policy = Policy(
             on_demand=settings.on_demand,
             max_loaded_models=settings.max_loaded_models,

@@ -12,7 +12,7 @@ from typing import Any
 
 import models.catalogue
 from models.catalogue import CatalogueEntry
-from pool import Launcher, Limits, Pool, place, usable_cores
+from pool import CoreBudget, Launcher, Limits, Pool, place, usable_cores
 from server.device_plan import CPU, DevicePlan
 from server.layouts import Layouts
 from server.settings import Settings
@@ -27,23 +27,33 @@ GPU_DEPTH = 2
 class Launching:
     """Makes pools. One forkserver for each set of imports, started when the first model that wants it is."""
 
-    def __init__(self, settings: Settings, num_decode_threads: int, plan: DevicePlan | None = None) -> None:
-        """`plan` None: what the settings mean on this machine. Raises NoSuchDeviceError."""
+    def __init__(
+        self,
+        settings: Settings,
+        num_decode_threads: int,
+        plan: DevicePlan | None = None,
+        cores: CoreBudget | None = None,
+    ) -> None:
+        """`plan` None: what the settings mean on this machine; `cores` None: all that this process may use.
+
+        Raises NoSuchDeviceError.
+        """
         self._settings = settings
         self.plan = plan or DevicePlan(settings)
         self._environment = worker_environment(settings)
         self._num_decode_threads = num_decode_threads
         self._launchers: dict[tuple[str, ...], Launcher] = {}
-        self.layouts = Layouts(converted_folder(settings), usable_cores())
+        self._cores = cores
+        self.layouts = Layouts(converted_folder(settings), (cores or usable_cores()).num_cores)
 
     def make_pool(self, known: Known) -> Pool:
         """A pool that has not been started."""
         settings, entry = self._settings, known.entry
-        devices, cores = self.plan.devices_of(entry.model_id), usable_cores()
+        devices, cores = self.plan.devices_of(entry.model_id), self._cores or usable_cores()
         num_replicas = None if known.replicas == "auto" else known.replicas
         num_threads = None if settings.threads == "auto" else settings.threads
         if self._is_laid_out(known) and (width := self.layouts.width(known)) is not None:
-            num_replicas, num_threads = max(1, len(cores) // width), width
+            num_replicas, num_threads = max(1, cores.num_cores // width), width
         placements = place(devices, num_replicas, cores, num_threads)
         limits = Limits(
             max_batch_size=settings.max_batch_size,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ def best_width(images_per_second: Mapping[str, float], num_cores: int) -> int | 
 class Layouts:
     """What was measured, by model and number of cores."""
 
-    def __init__(self, folder: Path, cores: Sequence[int]) -> None:
+    def __init__(self, folder: Path, num_cores: int) -> None:
         """`folder` is that of converted networks; it need not be there yet."""
         self._file = folder / FILE
-        self._num_cores = len(cores)
+        self._num_cores = num_cores
         self._measured: dict[str, Mapping[str, float]] = self._read()
 
     def measured(self, known: Known) -> Mapping[str, float]:

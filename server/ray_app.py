@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
+import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from ray.serve.config import AutoscalingConfig
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pool import usable_cores
+from pool import CoreBudget, usable_cores
 from server.app import create_app
 from server.engine import Engine
 from server.log import configure_log
@@ -83,20 +83,30 @@ class RayEngine:
         """Called once, by Ray. Raises SettingsError, KeysError, NoSuchDeviceError: the replica does not start."""
         context: Any = ray.get_runtime_context()  # half of it is untyped
         num_cpus = context.get_assigned_resources().get("CPU", 0.0)
+        cores = usable_cores()
         if num_cpus:
-            self._cores = Cores(num_cpus, sorted(os.sched_getaffinity(0)))
-            self._cores.pin()
+            cores = self._take(num_cpus, cores)
         settings = load_settings(self._given | gpus_of(context.get_accelerator_ids()))
         configure_log(settings.log_format, settings.log_level)
-        if self._cores is not None:
-            assigned = {"cores": self._cores.numbers, "num_shared": self._cores.num_shared}
-            log.info("assigned by Ray", extra={**assigned, "gpus": settings.cuda_visible_devices})
-        app = create_app(settings)
-        engine: Engine = app.state.engine
+        if num_cpus:
+            assigned = {"num_cores": cores.num_cores, "cores": cores.numbers}
+            shared = {"num_shared": self._cores.num_shared if self._cores else 0}
+            log.info("assigned by Ray", extra={**assigned, **shared, "gpus": settings.cuda_visible_devices})
+        engine = Engine(settings, cores=cores)
+        app = create_app(settings, engine)
         engine.registry.on_given_up = self._give_up
         self._engine = engine
         wrap_lifespan(app, engine)
         return Behind(app, self)
+
+    def _take(self, num_cpus: float, usable: CoreBudget) -> CoreBudget:
+        """As many as Ray assigned, pinned to where `usable` has numbers. Claims reach no further than a container, so
+        under a CPU quota another one's engine could claim the same."""
+        if not usable.numbers:
+            return CoreBudget(min(math.ceil(num_cpus), usable.num_cores))
+        self._cores = Cores(num_cpus, usable.numbers)
+        self._cores.pin()
+        return CoreBudget.of(self._cores.numbers)
 
     def _give_up(self) -> None:
         self._is_given_up = True
@@ -196,7 +206,7 @@ def deployment_options(arguments: EngineArguments, settings: Settings) -> dict[s
     num_gpus = arguments.num_gpus if arguments.num_gpus is not None else float(wants_gpu)
     return {
         "ray_actor_options": {
-            "num_cpus": arguments.num_cpus or float(len(usable_cores())),
+            "num_cpus": arguments.num_cpus or float(usable_cores().num_cores),
             "num_gpus": num_gpus,
         },
         "autoscaling_config": AutoscalingConfig(

@@ -272,11 +272,12 @@ def test_memory_and_whole_cores_are_the_pods_own_and_nothing_else_is_shared_memo
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_two_engines_do_not_pin_themselves_to_the_same_cores_of_a_node(name: str) -> None:
-    (rule,) = engine_pod(name)["affinity"]["podAntiAffinity"][
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ]
+def test_engines_are_spread_over_nodes_and_share_them_where_there_are_too_few(name: str) -> None:
+    rules = engine_pod(name)["affinity"]["podAntiAffinity"]
+    (preferred,) = rules["preferredDuringSchedulingIgnoredDuringExecution"]
+    rule = preferred["podAffinityTerm"]
 
+    assert "requiredDuringSchedulingIgnoredDuringExecution" not in rules
     assert rule["topologyKey"] == "kubernetes.io/hostname"
     assert rule["labelSelector"]["matchLabels"]
 

@@ -67,7 +67,7 @@ def machine(wish: Wish, place: Place) -> str:
         {
             "processor": [processor.get(name) for name in ("vendor_id", "model name", "flags", "Features")],
             "num_threads": place.num_threads,
-            "num_cores": len(place.all_cores),
+            "num_cores": place.num_cores,
             "runtime": wish.runtime,
             "precision": wish.precision,
             "losses": [loss("shapes-detect", *pair) for pair in PUBLISHED],

@@ -221,17 +221,14 @@ class _Opening:
         self._progress({"stage": "lay_out"})
         with cores.on(self._place.all_cores):
             shape = (*prepared.traits.input_shape, 3)
-            return measure_layouts(prepared.network, shape, precision, len(self._place.all_cores))
+            return measure_layouts(prepared.network, shape, precision, self._place.num_cores)
 
     def _runtime(self, pair: Pair, prepared: _Prepared) -> Runtime:
         if pair[0] == "torch":
             prepared.checkpoint = prepared.checkpoint or self._source.read()
             return _torch(prepared.checkpoint, self._place)
         shape = (*prepared.traits.input_shape, 3)
-        place = self._place
-        return OpenVinoRuntime(
-            prepared.network, shape, place.max_batch_size, pair[1], place.num_threads, place.all_cores
-        )
+        return OpenVinoRuntime(prepared.network, shape, pair[1], self._place)
 
     # Converting
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from models.answers import Pixels
 from models.runtimes import cores
+from models.runtimes.place import Place
 from models.runtimes.runtime import Finished, Running
 from models.runtimes.widening import Widening
 
@@ -27,9 +28,9 @@ _HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 
 
 class OpenVinoRuntime:
-    """A converted network, on `num_threads` threads of the CPU; `precision` is fp32, bf16 or int8.
+    """A converted network, on the threads of its place; `precision` is fp32, bf16 or int8.
 
-    Where it has all of `all_cores` to itself (`is_alone`) and fewer threads than these, an image is spread over them:
+    Where it has all cores to itself (`is_alone`) and fewer threads than these, an image is spread over them:
     one that comes alone is then answered as fast as the machine can, and the throughput of many keeps the threads few.
     """
 
@@ -40,12 +41,10 @@ class OpenVinoRuntime:
         self,
         network: openvino.Model,
         shape: tuple[int, int, int],
-        max_batch_size: int,
         precision: str,
-        num_threads: int | None = None,
-        all_cores: Sequence[int] = (),
+        place: Place,
     ) -> None:
-        """Compile `network`. `shape` is one image's (height, width, 3); `num_threads` None: one for each core."""
+        """Compile `network`. `shape` is one image's (height, width, 3)."""
         import openvino
 
         self.precision = precision
@@ -54,23 +53,24 @@ class OpenVinoRuntime:
         single.reshape([1, *shape])
         self._pixels = np.empty((1, *shape), np.uint8)
         self._input = openvino.Tensor(self._pixels, shared_memory=True)
-        self._narrow = _request(single, properties(precision, num_threads), self._input)
+        self._narrow = _request(single, properties(precision, place.num_threads), self._input)
         self._wide: openvino.InferRequest | None = None
         self._widening = Widening()
         # Written by OpenVINO itself, so that nothing is copied to put the rows of a batch together.
         self._outputs = [
-            np.empty((max_batch_size, *tuple(output.shape)[1:]), np.float32) for output in single.outputs
+            np.empty((place.max_batch_size, *tuple(output.shape)[1:]), np.float32)
+            for output in single.outputs
         ]
         self._places = [
             [openvino.Tensor(output[row : row + 1], shared_memory=True) for output in self._outputs]
-            for row in range(max_batch_size)
+            for row in range(place.max_batch_size)
         ]
-        if num_threads and num_threads < len(all_cores) and _num_bytes(single) <= MAX_WIDE_BYTES:
-            self._widen(single, all_cores)
+        if place.num_threads and place.num_threads < place.num_cores and _num_bytes(single) <= MAX_WIDE_BYTES:
+            self._widen(single, place)
 
-    def _widen(self, single: openvino.Model, all_cores: Sequence[int]) -> None:
-        with cores.on(all_cores):  # threads start where their maker may run
-            self._wide = _request(single, properties(self.precision, len(all_cores)), self._input)
+    def _widen(self, single: openvino.Model, place: Place) -> None:
+        with cores.on(place.all_cores):  # threads start where their maker may run
+            self._wide = _request(single, properties(self.precision, place.num_cores), self._input)
             self._infer(self._wide, self._places[0])
 
     def launch(self, pixels: Sequence[Pixels]) -> Running:

@@ -13,5 +13,7 @@ class Place:
     device: str
     max_batch_size: int
     num_threads: int | None = None
+    num_cores: int = 0
+    """On the CPU, threads that a batch may use which has the machine to itself."""
     all_cores: Sequence[int] = ()
-    """On the CPU those that a batch may use which has the machine to itself."""
+    """On which cores these run; empty: wherever the kernel puts them."""

@@ -81,7 +81,7 @@ def examine(
         settings.accelerator,
     )
     processor = check_processor(read_processor())
-    layouts = Layouts(converted_folder(settings), usable_cores())
+    layouts = Layouts(converted_folder(settings), usable_cores().num_cores)
     first: dict[str, list[Finding]] = {
         "Settings": check_chosen(settings, given),
         "Versions": check_versions(),

@@ -37,6 +37,8 @@ def plan_lines(
 
 def _threads(placement: Placement) -> str:
     threads = f"{placement.num_threads} thread" + ("s" if placement.num_threads > 1 else "")
+    if not placement.cores:
+        return f"{threads}, not pinned"
     cores = ",".join(map(str, placement.cores))
     return f"{threads} on {'cores' if len(placement.cores) > 1 else 'core'} {cores}"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pool.placement import CPU_MAX, usable_cores
+from pool.core_budget import CPU_MAX, CoreBudget, usable_cores
 from server.doctor.finding import Finding, ok, warning
 from server.doctor.probe import Answer
 
@@ -31,14 +31,14 @@ FEATURES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """`flags` are the kernel's, `allowed` the cores of this process's affinity, `usable` those within the quota."""
+    """`flags` are the kernel's, `allowed` the cores of this process's affinity, `usable` what a quota leaves."""
 
     name: str
     architecture: str
     flags: frozenset[str]
     num_cores: int
     allowed: Sequence[int]
-    usable: Sequence[int]
+    usable: CoreBudget
 
 
 def read_processor(cpuinfo: Path = CPUINFO, cpu_max: Path = CPU_MAX) -> Processor:
@@ -80,10 +80,10 @@ def _instructions(processor: Processor) -> Finding:
 
 
 def _cores(processor: Processor) -> Finding:
-    usable, allowed = len(processor.usable), len(processor.allowed)
+    usable, allowed = processor.usable.num_cores, len(processor.allowed)
     text = f"{usable} of {processor.num_cores} cores usable"
     if usable < allowed:
-        text += ", cut by the container's CPU quota"
+        text += f" (the container's CPU quota of {usable}: not pinned)"
     elif allowed < processor.num_cores:
         text += ", cut by this process's affinity"
     if usable == 1:

@@ -54,6 +54,7 @@ class Fake:
             "device": device,
             "cores": sorted(os.sched_getaffinity(0)),
             "num_threads": config["num_threads"],
+            "all_cores": (config["num_cores"], config["all_cores"]),
             "omp": os.environ.get("OMP_NUM_THREADS"),
             "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"),
             "pid": os.getpid(),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pool import (
+    CoreBudget,
     DeadlineExceededError,
     EntryFailedError,
     Limits,
@@ -23,6 +24,7 @@ from pool import (
     PoolStoppedError,
     QueueFullError,
     Result,
+    place,
 )
 from pool.replica import State
 from pool.slab import Slab
@@ -464,6 +466,17 @@ async def test_a_worker_sees_its_own_cores_threads_and_devices(make_pool: MakePo
     assert pool.spec["cores"] == [core]
     assert pool.spec["num_threads"] == 3
     assert (pool.spec["omp"], pool.spec["cuda"], pool.spec["device"]) == ("3", "GPU-x", "cuda:0")
+
+
+async def test_a_worker_without_cores_of_its_own_runs_anywhere_and_knows_how_many_it_may_use(
+    make_pool: MakePool,
+) -> None:
+    placements = place(["cpu"], 1, CoreBudget(3), num_threads=2)
+    pool = await make_pool(placements=list(placements))
+    assert pool.spec is not None
+    assert pool.spec["cores"] == sorted(os.sched_getaffinity(0))
+    assert (pool.spec["num_threads"], pool.spec["omp"]) == (2, "2")
+    assert pool.spec["all_cores"] == [3, []]
 
 
 async def test_a_core_that_cannot_be_had_leaves_a_slower_worker_not_a_dead_one(make_pool: MakePool) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pool import place
+from pool import CoreBudget, place
 from server import devices
 from server.device_plan import DevicePlan
 from server.devices import NoSuchDeviceError
@@ -89,7 +89,7 @@ def test_what_cannot_be_meant_is_refused(table: dict[str, Any]) -> None:
 
 
 def test_places_repeat_as_devices_do() -> None:
-    spots = place(("cuda:1", "cuda:1", "cuda:0"), 1, range(6))
+    spots = place(("cuda:1", "cuda:1", "cuda:0"), 1, CoreBudget.of(range(6)))
     assert [spot.label for spot in spots] == ["cuda:1", "cuda:1", "cuda:0"]
     assert [spot.cores for spot in spots] == [(0, 1), (2, 3), (4, 5)]
 

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 pytest.importorskip("ray", reason="needs the extra `ray`")
 
+from pool import CoreBudget
 from server.operators import check_is_local
 
 with warnings.catch_warnings(action="ignore"):  # Ray's own
@@ -101,6 +102,27 @@ def test_cores_are_free_again_once_released_and_shared_where_too_few_are_left(ow
     again = Cores(3, tuple(range(3)))
     assert (again.numbers, again.num_shared) == ((0, 1, 2), 0)
     again.release()
+
+
+def test_an_engine_takes_as_many_cores_as_ray_assigned_and_is_pinned_to_them(
+    own_names: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[tuple[int, ...]] = []
+    monkeypatch.setattr(Cores, "pin", lambda self: pinned.append(self.numbers))
+    engine = RayEngine({})
+
+    assert engine._take(1.5, CoreBudget.of(range(4))) == CoreBudget(2, (0, 1))
+    assert pinned == [(0, 1)]
+    assert engine._cores is not None
+    engine._cores.release()
+
+
+def test_under_a_quota_an_engine_counts_what_ray_assigned_and_claims_no_core() -> None:
+    """Another container's engines would claim the same ones."""
+    for assigned, num_cores in ((1.5, 2), (4.0, 3)):
+        engine = RayEngine({})
+        assert engine._take(assigned, CoreBudget(3)) == CoreBudget(num_cores)
+        assert engine._cores is None
 
 
 async def _receive() -> Message:

@@ -70,10 +70,10 @@ def test_what_loses_too_much_or_was_never_measured_is_no_candidate(monkeypatch: 
 
 
 def test_a_choice_is_made_anew_for_other_threads_or_other_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    wish, place = Wish("auto", "auto"), Place("cpu", 8, 1, (0, 1))
+    wish, place = Wish("auto", "auto"), Place("cpu", 8, 1, 2, (0, 1))
     one = machine(wish, place)
     assert one == machine(wish, place)
-    others = [replace(place, num_threads=2), replace(place, all_cores=(0, 1, 2))]
+    others = [replace(place, num_threads=2), replace(place, num_cores=3)]
     assert all(machine(wish, other) != one for other in others)
     assert machine(Wish("openvino", "auto"), place) != one
     monkeypatch.setattr(choice_module, "loss", lambda *_: 0.7)

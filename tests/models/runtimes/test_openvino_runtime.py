@@ -10,6 +10,7 @@ import torch
 
 from models.runtimes.conversion import ConversionError, convert
 from models.runtimes.openvino_runtime import OpenVinoRuntime
+from models.runtimes.place import Place
 from tests.models.runtimes.test_torch_runtime import MAX_BATCH_SIZE, SHAPE, Mean, pixels
 
 
@@ -37,7 +38,7 @@ class Means(torch.nn.Module):
 
 
 def runtime(network: torch.nn.Module) -> OpenVinoRuntime:
-    return OpenVinoRuntime(convert(network, SHAPE), SHAPE, MAX_BATCH_SIZE, "fp32", 1)
+    return OpenVinoRuntime(convert(network, SHAPE), SHAPE, "fp32", Place("cpu", MAX_BATCH_SIZE, 1))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,8 @@ def test_an_image_that_is_alone_is_spread_over_all_cores_and_answered_alike() ->
         "from models.runtimes.wish import capabilities\n"
         "with cores.on(everywhere): capabilities()\n"
         "from tests.models.runtimes.test_openvino_runtime import *\n"
-        "made = OpenVinoRuntime(convert(Means(), SHAPE), SHAPE, MAX_BATCH_SIZE, 'fp32', 1, everywhere)\n"
+        "place = Place('cpu', MAX_BATCH_SIZE, 1, len(everywhere), everywhere)\n"
+        "made = OpenVinoRuntime(convert(Means(), SHAPE), SHAPE, 'fp32', place)\n"
         "def answer(): return np.copy(made.launch([pixels(0), pixels(1)]).result())\n"
         "few = answer(); made.is_alone = True; many = answer()\n"
         "assert made._widening._narrow_seconds is not None and np.allclose(few, many)\n"
@@ -82,6 +84,29 @@ def test_an_image_that_is_alone_is_spread_over_all_cores_and_answered_alike() ->
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
     )
     assert result.stdout == "True\n", result.stderr
+
+
+def test_where_nobody_is_pinned_threads_are_as_many_as_planned_and_none_pins_itself() -> None:
+    code = (
+        "import os, time\n"
+        "from tests.models.runtimes.test_openvino_runtime import *\n"
+        "torch.manual_seed(0); torch.set_num_threads(1); shape = (96, 96, 3)\n"
+        "layers = [torch.nn.Conv2d(3, 32, 3), *(torch.nn.Conv2d(32, 32, 3) for _ in range(4))]\n"
+        "network = convert(torch.nn.Sequential(*layers), shape)\n"
+        "made = OpenVinoRuntime(network, shape, 'fp32', Place('cpu', 1, 1, 2))\n"
+        "picture = [np.zeros(shape, np.uint8)]; made.launch(picture).result()\n"
+        "wall, cpu = time.perf_counter(), time.process_time()\n"
+        "for _ in range(30): made.launch(picture).result()\n"
+        "wall, cpu = time.perf_counter() - wall, time.process_time() - cpu\n"
+        "masks = [os.sched_getaffinity(int(thread)) for thread in os.listdir('/proc/self/task')]\n"
+        "assert made._wide is not None and len(masks) > 1\n"
+        "assert all(mask == os.sched_getaffinity(0) for mask in masks), masks\n"
+        "assert cpu / wall < 1.3, cpu / wall\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_more_rows_than_promised_are_refused(means: OpenVinoRuntime) -> None:

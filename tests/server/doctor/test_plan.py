@@ -11,13 +11,14 @@ from server.layouts import Layouts
 from server.table import known_models
 from tests.server.doctor.machine import pools_of, settings_of
 
-NOTHING = Layouts(Path("nowhere"), range(4))
+NOTHING = Layouts(Path("nowhere"), 4)
 TWO = [Placement("cpu", (0, 1), 2), Placement("cpu", (2, 3), 2)]
 
 
 @pytest.mark.parametrize(("chosen", "placements", "parts"), [
     ({}, TWO, ["2 replicas (cpu, 2 threads on cores 0,1; cpu, 2 threads on cores 2,3)", "replicas = auto is two"]),
     ({}, [Placement("cpu", (0,), 1)], ["1 replica (cpu, 1 thread on core 0)", "one core"]),
+    ({}, [Placement("cpu", (), 2)] * 2, ["2 replicas (cpu, 2 threads, not pinned; cpu, 2 threads, not pinned)"]),
     ({"replicas": 2}, TWO, ["because replicas = 2"]),
     ({"threads": 3}, TWO, ["and threads = 3"]),
     ({}, [Placement("cuda:0", (0, 1), 2, {}, "cuda:1")], ["cuda:1, 2 threads", "one for each GPU"]),

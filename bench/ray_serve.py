@@ -83,12 +83,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         command = [sys.executable, "-m", "server", "serve", "--port", "0", *flags]
         alone = stack.enter_context(start_process(command, ENVIRONMENT))
         urls = {"alone": alone.url, "ray": stack.enter_context(behind_ray(settings))}
+        numbers, pictures = iter(range(0, 1 << 31, _APART)), Pictures()
         for turn in range(args.turns):
             figures: dict[str, Any] = {}
             for clients in args.clients:
                 for name, url in urls.items():
-                    load = Load(clients, None, args.seconds, args.warmup, first=turn * _APART)
-                    requests = engine_requests(url, model, Pictures())
+                    load = Load(clients, None, args.seconds, args.warmup, first=next(numbers))
+                    requests = engine_requests(url, model, pictures)
                     figures[f"{name} {clients}"] = uvloop.run(measure(url, requests, load)).figures(
                         args.seconds
                     )

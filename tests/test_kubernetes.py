@@ -305,11 +305,16 @@ def test_the_keys_are_a_secret_at_the_place_that_the_settings_name(name: str) ->
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_rollout_and_an_eviction_leave_engines_that_serve(name: str) -> None:
     documents = read(name)
-    spec = documents["Deployment"]["spec"]
+    budget = documents["PodDisruptionBudget"]["spec"]
 
-    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
-    assert documents["PodDisruptionBudget"]["spec"]["maxUnavailable"] < spec["replicas"]
-    assert documents["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == spec["replicas"]
+    assert documents["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert budget["maxUnavailable"] < documents["HorizontalPodAutoscaler"]["spec"]["minReplicas"]
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow", "else engines that never served hold a node"
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_file_that_is_applied_again_does_not_undo_the_autoscaler(name: str) -> None:
+    assert "replicas" not in read(name)["Deployment"]["spec"]
 
 
 def test_gpus_are_scaled_by_a_metric_that_is_made_of_ours() -> None:

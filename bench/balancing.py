@@ -1,13 +1,14 @@
 """What the way of sharing requests among engines does to their latency: a simulated queue, no server.
 
 Arrivals are Poisson; an engine has replicas that each take one request at a time for a fixed time, first come first
-served. Sharing: ``random`` (a connection each, what a Kubernetes Service does), ``turns`` (round robin) or ``least``
+served. Sharing: ``random`` (a new connection each, through a Kubernetes Service), ``turns`` (round robin) or ``least``
 (to the engine with the fewest under way).
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import random
 
 WAYS = ("random", "turns", "least")
@@ -51,6 +52,17 @@ def _choose(way: str, i: int, now: float, under_way: list[list[float]], chosen: 
             heapq.heappop(ends)
     fewest = min(len(ends) for ends in under_way)
     return chosen.choice([place for place, ends in enumerate(under_way) if len(ends) == fewest])
+
+
+def num_overfull(num_connections: int, num_engines: int, utilisation: float) -> float:
+    """Engines to be expected with more than their peak, where each connection is kept, goes to a random engine and
+    brings the same rate: the tail of a binomial distribution."""
+    share = 1 / num_engines
+    num_full = math.floor(num_connections / num_engines / utilisation)
+    return num_engines * sum(
+        math.comb(num_connections, num) * share**num * (1 - share) ** (num_connections - num)
+        for num in range(num_full + 1, num_connections + 1)
+    )
 
 
 def quantile(values: list[float], share: float) -> float:

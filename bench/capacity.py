@@ -84,21 +84,23 @@ class Around:
     cluster_nodes: int = 5_000
     prometheus_series: int = 2_000_000
     rollout_seconds: float = 600.0
+    """In which a source of images or weights, with the network of a proxy, has to serve every engine."""
 
 
 def breaking_rates(
-    engine: Engine, traffic: Traffic, around: Around, *, series: int, weights_bytes: float
+    engine: Engine, traffic: Traffic, around: Around, *, series: int, image_bytes: float, weights_bytes: float
 ) -> dict[str, float]:
     """The rate from which one of each part is not enough, the smallest first. One engine a node."""
     per_engine = engine.rate
-    fetched_at_once = around.rollout_seconds * around.proxy_bits / 8 / weights_bytes
+    fetched = around.rollout_seconds * around.proxy_bits / 8
     rates = {
         "one engine": per_engine,
         "network of one proxy": engine.utilisation * around.proxy_bits / (8 * traffic.request_bytes),
         "connections of one proxy": around.proxy_connections / traffic.seconds,
         "nodes of one cluster": around.cluster_nodes * per_engine,
         "series of one Prometheus": around.prometheus_series / series * per_engine,
-        "one source of weights, all engines at once": fetched_at_once * per_engine,
+        "one registry of images, all engines at once": fetched / image_bytes * per_engine,
+        "one source of weights, all engines at once": fetched / weights_bytes * per_engine,
     }
     return dict(sorted(rates.items(), key=lambda item: item[1]))
 

@@ -3,7 +3,9 @@
     python -m bench.scale                                    # writes bench/scale.md
     python -m bench.scale --print --cores 16 --gpu-rate 350 --core-price 0.03 --gpu-price 2   # your figures, printed
 
-Measured figures come from bench/results/. What nobody measured here is an input, and the page says so.
+Measured figures come from bench/results/. What nobody measured here is an input, and the page says so. Of the front it
+takes `python -m bench.pieces` in bench/results/scale/, where images are decoded by processes, as is the default: in
+bench/results/pieces.json, which is older, the front decoded itself.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.balancing import WAYS, latencies, quantile
+from bench.balancing import WAYS, latencies, num_overfull, quantile
 from bench.capacity import Around, Engine, Front, Traffic, breaking_rates, million
 from bench.figures import table
 
@@ -41,6 +43,7 @@ class Inputs:
     """Images per second of the model on one GPU; None: as many as the front can feed."""
     core_price: float = 0.04
     gpu_price: float = 2.0
+    image_bytes: float = 1.4e9
     weights_bytes: float = 6.5e6
     around: Around = field(default_factory=Around)
 
@@ -66,22 +69,20 @@ def load(name: str, results: Path = RESULTS) -> dict[str, Any]:
 
 def measured(results: Path = RESULTS) -> Measured:
     """The figures of the committed runs that the page goes by."""
-    peak, together, pieces = load("peak", results), load("together", results), load("pieces", results)
+    peak, together, pieces = load("peak", results), load("together", results), load("scale/pieces", results)
     memory, tail = load("memory-yolov8n", results)["memory_bytes"], load("tail", results)
     cores = peak["machine"]["cores"]
     yolo = statistics.median(turn["raw"]["per_second"] for turn in peak["turns"])
     shapes = statistics.median(turn["alone"]["shapes-detect"] for turn in together["turns"])
     costs = {name: piece["cpu_us"] / 1e6 for name, piece in pieces["pieces"].items()}
-    decode = costs["decode"] + costs["resize"]
-    whole = pieces["whole_path"]
     processes = [memory["front"], *memory["workers"]["bench"], *memory["forkservers"]]
     return Measured(
         per_core={"yolov8n": yolo / cores, "shapes-detect": shapes / together["machine"]["cores"]},
-        front=Front(decode, whole["front_cpu_us"] / 1e6 - decode),
+        front=Front(costs["decode"] + costs["resize"], pieces["whole_path"]["front_cpu_us"] / 1e6),
         traffic=Traffic(
             statistics.median(turn["raw"]["mean_request_bytes"] for turn in peak["turns"]),
             REPLY_BYTES,
-            statistics.median(turn["latency_seconds"]["p50"] for turn in tail["turns"]),
+            statistics.median(turn["mean_stage_milliseconds"]["total"] for turn in tail["turns"]) / 1000,
         ),
         service=cores / yolo,
         memory_bytes=sum(each["fair"] for each in processes),
@@ -116,25 +117,26 @@ def measured_text(inputs: Inputs, found: Measured) -> str:
     rows = [
         *((f"{name}, images/s per core, whole engine", f"{rate:.1f}", "measured: " + source)
           for (name, rate), source in zip(found.per_core.items(), ("peak.json", "together.json"), strict=True)),
-        ("decode and resize, ms of a core", f"{1e3 * front.decode:.1f}", "measured: pieces.json"),
-        ("the rest of the front, ms", f"{1e3 * front.serial:.1f}", "measured: pieces.json, whole path less the above"),
+        ("decode and resize, ms of a core", f"{1e3 * front.decode:.1f}", "measured: scale/pieces.json"),
+        ("the front itself, ms", f"{1e3 * front.serial:.1f}", "measured: scale/pieces.json, without decoders"),
         ("an engine's front takes at most, requests/s", f"{front.ceiling:.0f}", "reckoned: 1 ÷ the line above"),
         ("request, bytes", f"{traffic.request_bytes:,.0f}", "measured: peak.json (810 x 1080 JPEG)"),
         ("reply with its headers, bytes", f"{traffic.reply_bytes:,.0f}", "measured: demo detector, sample picture"),
-        ("a request is under way, s", f"{traffic.seconds:.2f}", "measured: tail.json, p50 at 70 % of the peak"),
-        ("memory of an engine, MB", f"{found.memory_bytes / 1e6:.0f}", "measured: memory-yolov8n.json, two replicas"),
+        ("a request is under way, s", f"{traffic.seconds:.2f}", "measured: tail.json, mean at 70 % of the peak"),
+        ("memory of an engine, MB", f"{found.memory_bytes / 1e6:.0f}", "measured: memory-yolov8n.json, no decoders"),
         ("series of an engine", NUM_SERIES, "measured: one scrape, one model"),
         ("cores of a CPU engine", inputs.cores, "input; that throughput grows with cores beyond two is assumed"),
         ("planned with, of the peak", "70 %", "input: where tail.json was measured; and one engine to spare"),
         ("images/s of a GPU", inputs.gpu_rate or "unknown", "input: **never measured here**"),
         ("price of a core-hour, of a GPU-hour", f"{inputs.core_price:g}, {inputs.gpu_price:g}",
          "input: round numbers to show the sum, nobody's offer"),
+        ("image, bytes", f"{inputs.image_bytes:,.0f}", "input: about the CPU image, unpacked; a pull is compressed"),
         ("weights, bytes", f"{inputs.weights_bytes:,.0f}", "input: about a yolov8n.pt"),
         ("one proxy", f"{inputs.around.proxy_bits / 1e9:g} Gbit/s, {inputs.around.proxy_connections:,} connections",
          "input"),
         ("one cluster", f"{inputs.around.cluster_nodes:,} nodes", "input: what Kubernetes says it is tested with"),
         ("one Prometheus", f"{inputs.around.prometheus_series:,} series", "input: depends on its memory"),
-        ("a rollout, if all engines fetch at once, s", f"{inputs.around.rollout_seconds:g}", "input"),
+        ("a rollout in which all engines fetch at once, s", f"{inputs.around.rollout_seconds:g}", "input"),
     ]  # fmt: skip
     machine = (
         "Measured on a shared virtual machine of two cores (AMD EPYC, AVX2, no bf16 or int8 units), so "
@@ -202,7 +204,8 @@ def gpu_text(inputs: Inputs, found: Measured) -> str:
         f"{front.ceiling:.0f} requests/s. So these are the **fewest** GPUs with one engine each and bodies "
         "of this size, however fast the GPU; a slower one needs more (`--gpu-rate`), a faster one waits for its front."
     )
-    text = f"{known} Feeding it takes {feed:.1f} cores of decoding and HTTP."
+    text = f"{known} Feeding it takes {feed:.1f} cores of decoding and HTTP, "
+    text += "which alone are in the price beside the GPU: a node has more."
     return f"### GPUs\n\n{text}\n\n{table(header, rows)}"
 
 
@@ -227,7 +230,12 @@ def breaks_text(inputs: Inputs, found: Measured) -> str:
     """Every part, the rate at which one of it is used up, and how many each size needs."""
     engine = Engine(found.per_core["yolov8n"] * inputs.cores, found.front)
     rates = breaking_rates(
-        engine, found.traffic, inputs.around, series=NUM_SERIES, weights_bytes=inputs.weights_bytes
+        engine,
+        found.traffic,
+        inputs.around,
+        series=NUM_SERIES,
+        image_bytes=inputs.image_bytes,
+        weights_bytes=inputs.weights_bytes,
     )
     rows = [
         (part, f"{limit:,.0f}", *(f"{math.ceil(rate / limit):,}" for rate in RATES))
@@ -239,7 +247,7 @@ def breaks_text(inputs: Inputs, found: Measured) -> str:
     said = []
     for rate in RATES:
         gone = [part for part, limit in others.items() if limit < rate]
-        left = f"nothing but the engine itself; {rate / others[nearest]:.0%} of the {nearest} is used, the next to go"
+        left = f"nothing but the engine itself; next is the {nearest}, {rate / others[nearest]:.0%} of the way there"
         said.append(f"- **{rate:,} images/s**: {', then '.join(gone) or left}.")
     intro = (
         f"yolov8n on CPU engines of {inputs.cores} cores, one a node; a network counts as used up at 70 %."
@@ -263,11 +271,20 @@ def sharing_text(found: Measured) -> str:
         rows.append((way, *(f"{1000 * quantile(taken, share):.0f}" for share in (0.5, 0.99))))
     text = (
         "Simulated: 24 engines as measured (two replicas of one core) at 70 % of their peak, Poisson arrivals, every "
-        f"image for the same {1000 * found.service:.0f} ms. `random` is what a Kubernetes Service does, per connection "
-        "(a client that keeps its connection stays with one engine); `least` is a proxy that counts what is under way."
+        f"image for the same {1000 * found.service:.0f} ms. `random` is a Kubernetes Service with a new connection for "
+        "each request; `turns` and `least` are proxies that know the engines one by one and share requests out."
     )
-    return f"{text}\n\n{table(('shared', 'p50, ms', 'p99, ms'), rows)}"
+    kept = (
+        "Kept connections are worse than any of these: a Service gives each to a random engine, for good. Of "
+        f"{KEPT} that bring the same rate, {num_overfull(KEPT, 24, 0.7):.1f} of the 24 engines are to be expected to "
+        "get more than their peak, though all together are at 70 % (binomial, not simulated)."
+    )
+    figures = table(("shared", "p50, ms", "p99, ms"), rows)
+    return f"{text}\n\n{figures}\n\n{kept}"
 
+
+KEPT = 240
+"""Connections, ten an engine."""
 
 REMEDIES = """\
 What to do where a part is used up:
@@ -282,18 +299,22 @@ What to do where a part is used up:
   of the traffic each.
 - **Series of a Prometheus**: one for each cluster, with sums recorded; the engine's labels never grow with
   traffic.
-- **Weights at a rollout**: with `maxSurge: 1` engines come one after another and this never happens; that takes a
-  start (3.4 s once converted, 15 s the first time) for each, so thousands need a larger `maxSurge`, and then a
-  mirror near them (`yolo_weights_url`, `HF_ENDPOINT`) or a volume that all read."""
+- **Image and weights at a rollout**: with `maxSurge: 1` engines come one after another and this never happens; that
+  takes a start (3.4 s once converted, 15 s the first time) for each, so thousands need a larger `maxSurge`, and then
+  registries near them (or images that the nodes have already), a mirror of the weights (`yolo_weights_url`,
+  `HF_ENDPOINT`) or a volume that all read."""
 
 LEFT_OUT = """\
 - Ray Serve's own hop: every picture passes its proxy. That hop is measured apart and not part of these sums.
+- Decoders, a process a core, at most eight: their memory is not in that of an engine, which was measured before there
+  were any, as was all but `scale/pieces.json`.
+- Several engines that are away at once, as of thousands some always are: one is spare, the reserve bears the rest.
 - Uneven load: engines are counted for a steady rate. Peaks of the day multiply the rate; autoscaling follows
   within minutes.
 - TLS, which the proxy does; storage; what leaves a cloud at a price.
 - Other models: BLIP VQA base alone gave about 1 image/s on the two cores that gave yolov8n 15 (bench/README.md).
-- Whether a front of eight cores reaches its ceiling: it was measured on two, at 172 requests/s in all, decoding
-  included."""
+- Whether a front beside more cores reaches its ceiling: its processor time was measured on two that decoders, the
+  generator and other work on the machine shared; what else runs makes it longer rather than shorter."""
 
 
 def inputs_from(arguments: argparse.Namespace) -> Inputs:

@@ -306,22 +306,60 @@ def test_the_keys_are_a_secret_at_the_place_that_the_settings_name(name: str) ->
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_rollout_and_an_eviction_leave_engines_that_serve(name: str) -> None:
     documents = read(name)
-    spec = documents["Deployment"]["spec"]
+    budget = documents["PodDisruptionBudget"]["spec"]
 
-    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
-    assert documents["PodDisruptionBudget"]["spec"]["maxUnavailable"] < spec["replicas"]
-    assert documents["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == spec["replicas"]
+    assert documents["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert budget["maxUnavailable"] < documents["HorizontalPodAutoscaler"]["spec"]["minReplicas"]
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow", "else engines that never served hold a node"
 
 
-def test_gpus_are_scaled_by_a_metric_that_is_made_of_ours() -> None:
-    (rule,) = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
-    (metric,) = read("gpu.yaml")["HorizontalPodAutoscaler"]["spec"]["metrics"]
-    asked = set(re.findall(r"\bengine_\w+", rule["metricsQuery"] + rule["seriesQuery"]))
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_file_that_is_applied_again_does_not_undo_the_autoscaler(name: str) -> None:
+    assert "replicas" not in read(name)["Deployment"]["spec"]
+
+
+def adapter_rules() -> dict[str, Document]:
+    """By the metric that each makes."""
+    values = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())
+    assert values["prometheus"].keys() == {"url", "port"}, "the chart's own default is no chart's service"
+    return {rule["name"]["as"]: rule for rule in values["rules"]["custom"]}
+
+
+def gpu_targets() -> dict[str, str]:
+    metrics = read("gpu.yaml")["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    return {each["pods"]["metric"]["name"]: each["pods"]["target"]["averageValue"] for each in metrics}
+
+
+def test_gpus_are_scaled_by_metrics_that_are_made_of_ours() -> None:
+    rules, targets = adapter_rules(), gpu_targets()
+    asked = {
+        name: set(re.findall(r"(\w+)\{", rule["metricsQuery"] + rule["seriesQuery"]))
+        for name, rule in rules.items()
+    }
     busy = 2 * default("max_batch_size")  # batches under way on a GPU
 
-    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
-    assert asked == {"engine_queue_length", "engine_entries_running"} <= described().keys()
-    assert 0.5 * busy < float(metric["pods"]["target"]["averageValue"]) < busy
+    assert rules.keys() == targets.keys()
+    assert asked["engine_entries"] == {"engine_queue_length", "engine_entries_running"}
+    assert asked["engine_front_cores"] == {"process_cpu_seconds_total"}
+    assert set().union(*asked.values()) <= described().keys()
+    assert 0.5 * busy < float(targets["engine_entries"]) < busy
+
+
+def test_gpus_are_scaled_when_their_front_is_full_though_nothing_waits_for_them() -> None:
+    target = gpu_targets()["engine_front_cores"]
+
+    assert target.endswith("m") and 500 <= int(target.removesuffix("m")) <= 800  # of one core, its event loop
+    assert default("decode") == "process", "else decoding would be counted with it"
+
+
+def test_one_moment_of_a_full_queue_does_not_ask_for_every_gpu() -> None:
+    behavior = read("gpu.yaml")["HorizontalPodAutoscaler"]["spec"]["behavior"]
+    (policy,) = behavior["scaleUp"]["policies"]
+
+    assert policy["type"] == "Percent" and policy["value"] <= 100 and policy["periodSeconds"] >= 60
+    for rule in adapter_rules().values():
+        query = rule["metricsQuery"]
+        assert query.count("{<<.LabelMatchers>>}[2m]") == query.count("<<.LabelMatchers>>")
 
 
 def test_cpus_are_scaled_before_they_are_full() -> None:
@@ -337,6 +375,14 @@ def test_kserve_is_told_which_protocol_to_speak() -> None:
     assert environment("inferenceservice.yaml")["PROTOCOL"] == "v2"
     assert engine_container("inferenceservice.yaml")["name"] == "kserve-container"
     assert predictor["timeout"] >= default("load_timeout") + default("deadline")
+
+
+def test_kserve_takes_no_engine_away_before_another_serves() -> None:
+    predictor = read("inferenceservice.yaml")["InferenceService"]["spec"]["predictor"]
+
+    assert predictor["deploymentStrategy"] == read("cpu.yaml")["Deployment"]["spec"]["strategy"] | {
+        "type": "RollingUpdate"
+    }
 
 
 def test_ray_serves_the_app_of_this_project_on_every_path_and_nothing_beside_its_controller() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 
-from bench.balancing import latencies, quantile
+from bench.balancing import latencies, num_overfull, quantile
 from bench.capacity import Around, Engine, Front, Traffic, breaking_rates, million
-from bench.scale import PAGE, Inputs, engines_text, gpu_text, main, measured, page, sharing_text
+from bench.scale import PAGE, Inputs, engines_text, gpu_text, load, main, measured, page, sharing_text
+from server.settings import Settings
 
 FRONT = Front(decode=0.004, serial=0.002)
 
@@ -19,15 +23,44 @@ def test_the_readme_says_the_same_figures() -> None:
     found = measured()
     section = (PAGE.parents[1] / "README.md").read_text().partition("\n## Past one machine\n")[2]
     text = " ".join(section.partition("\n## ")[0].split())
-    p99 = {
-        row.split("|")[1].strip(): row.split("|")[3].strip() for row in sharing_text(found).split("\n")[2:]
-    }
+    rows = [row.split("|") for row in sharing_text(found).split("\n") if row.startswith("|")]
+    p99 = {row[1].strip(): row[3].strip() for row in rows}
     engine = Engine(8 * found.per_core["yolov8n"], found.front)
 
     assert f"{found.per_core['yolov8n']:.1f} images a second and core with yolov8n" in text
     assert f"and {found.per_core['shapes-detect']:.0f} with the demo detector" in text
     assert f"70 % of its {engine.peak:.0f}, so {engine.count(1000) - 1} engines and one to spare" in text
-    assert f"{p99['random']} ms where each connection" in text and f"{p99['least']} ms where a proxy" in text
+    assert f"{p99['random']} ms where each request" in text and f"{p99['least']} ms where a proxy" in text
+    small = Engine(4 * found.per_core["yolov8n"], found.front)
+    assert f"4 cores and at most 20 engines, would end at {20 * small.rate:.0f}." in text
+    assert f"240 by chance {num_overfull(240, 24, 0.7):.1f} of the 24 engines" in text
+    assert (
+        f"about {found.front.ceiling:.0f} requests/s (reckoned from its {1e3 * found.front.serial:.1f} ms"
+        in text
+    )
+
+
+def test_the_front_is_measured_as_it_is_by_default_without_the_decoders_that_are_not_in_it() -> None:
+    front = load("scale/pieces")
+
+    assert Settings.model_fields["decode"].default == "process"
+    assert measured().front.serial == front["whole_path"]["front_cpu_us"] / 1e6
+
+
+def test_requests_under_way_are_reckoned_from_a_mean_as_littles_law_has_it() -> None:
+    means = [turn["mean_stage_milliseconds"]["total"] / 1000 for turn in load("tail")["turns"]]
+
+    assert min(means) <= measured().traffic.seconds <= max(means)
+
+
+def test_connections_that_are_kept_overfill_engines_that_chance_gave_too_many() -> None:
+    assert num_overfull(num_connections=2, num_engines=2, utilisation=0.9) == pytest.approx(0.5)
+    assert num_overfull(num_connections=2, num_engines=2, utilisation=0.5) == 0.0
+    drawn = random.Random(1)
+    counts = [Counter(drawn.randrange(24) for _ in range(240)) for _ in range(400)]
+    seen = sum(count * 0.7 > 10 for each in counts for count in each.values()) / len(counts)
+
+    assert num_overfull(240, 24, 0.7) == pytest.approx(seen, rel=0.1)
 
 
 def test_engines_are_counted_with_a_reserve_and_one_to_spare() -> None:
@@ -68,13 +101,21 @@ def test_parts_break_in_the_order_of_their_rates() -> None:
         prometheus_series=4000,
         rollout_seconds=10,
     )
-    rates = breaking_rates(engine, Traffic(125_000, 1000, 0.1), around, series=100, weights_bytes=62_500_000)
+    rates = breaking_rates(
+        engine,
+        Traffic(125_000, 1000, 0.1),
+        around,
+        series=100,
+        image_bytes=156_250_000,
+        weights_bytes=62_500_000,
+    )
 
     assert rates == pytest.approx(
         {
             "one engine": 50,
             "nodes of one cluster": 10 * 50,
             "network of one proxy": 500,
+            "one registry of images, all engines at once": 8 * 50,
             "one source of weights, all engines at once": 20 * 50,
             "series of one Prometheus": 40 * 50,
             "connections of one proxy": 10_000,

@@ -70,7 +70,8 @@ class EngineArguments(BaseModel):
 
 
 class RayEngine:
-    """One engine as Ray's replica. Every method runs on the event loop that Ray made for it."""
+    """One engine as Ray's replica. Every method runs on the event loop that Ray made for it (one that is not `async`
+    and is called later would run in a thread)."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         """`given` are settings as on the command line; those of this machine's environment and file come below."""
@@ -78,6 +79,7 @@ class RayEngine:
         self._engine: Engine | None = None
         self._cores: Cores | None = None
         self._is_given_up = False
+        self._has_served = False
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called once, by Ray. Raises SettingsError, KeysError, NoSuchDeviceError: the replica does not start."""
@@ -101,9 +103,17 @@ class RayEngine:
     def _give_up(self) -> None:
         self._is_given_up = True
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Raises RuntimeError where a new replica is the cure: no required model has had a worker that lives, or its
-        device, for `give_up_after` seconds. Not while models load, and not for weights that are missing."""
+        device, for `give_up_after` seconds. Not while models load, and not for weights that go missing.
+
+        Before its first answer a replica is nothing that others could be ended for: then each required model must
+        be ready. Ray tells what is raised in `serve status`, tries again a few times, and ends a rollout there.
+        """
+        assert self._engine is not None
+        if not self._has_served and (missing := missing_models(self._engine)):
+            raise RuntimeError(f"required models cannot be served: {', '.join(missing)}")
+        self._has_served = True
         if self._is_given_up:
             raise RuntimeError("no required model can be served here any more")
 
@@ -162,6 +172,16 @@ def is_settled(engine: Engine) -> bool:
         served.is_ready or served.failure is not None or served.state == "crash_looping"
         for served in required
     )
+
+
+def missing_models(engine: Engine) -> list[str]:
+    """Required models that are not ready, with what was said of the last try."""
+    required = [served for served in engine.registry.models.values() if served.is_required]
+    return [
+        f"{served.model_id} ({served.failure.code if served.failure is not None else served.state})"
+        for served in required
+        if not served.is_ready
+    ]
 
 
 def gpus_of(accelerators: Mapping[str, list[str]]) -> dict[str, str]:

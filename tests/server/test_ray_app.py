@@ -131,14 +131,37 @@ async def test_nobody_is_a_local_operator_behind_rays_proxy() -> None:
         check_is_local(seen[0])
 
 
-def test_a_replica_is_healthy_until_it_is_given_up() -> None:
+def engine_of(**served: Any) -> Any:
+    """What is looked at of an engine with one required model and one other."""
+    required = SimpleNamespace(**{"model_id": "a", "is_required": True, "failure": None, **served})
+    other = SimpleNamespace(model_id="b", is_required=False, is_ready=False, state="unloaded", failure=None)
+    return SimpleNamespace(registry=SimpleNamespace(models={"a": required, "b": other}))
+
+
+async def test_a_replica_is_healthy_until_it_is_given_up() -> None:
     engine = RayEngine({})
-    engine.check_health()
+    engine._engine = engine_of(is_ready=True, state="ready")
+    await engine.check_health()
 
     engine._give_up()
 
     with pytest.raises(RuntimeError):
-        engine.check_health()
+        await engine.check_health()
+
+
+async def test_a_replica_that_never_had_its_models_is_refused_and_one_that_had_them_mends_itself() -> None:
+    """Ray would end good replicas of the version before for it."""
+    engine = RayEngine({})
+    engine._engine = made = engine_of(
+        is_ready=False, state="failed", failure=SimpleNamespace(code="weights_unavailable")
+    )
+    with pytest.raises(RuntimeError, match=r"a \(weights_unavailable\)$"):
+        await engine.check_health()
+
+    made.registry.models["a"].is_ready = True
+    await engine.check_health()
+    made.registry.models["a"].is_ready = False
+    await engine.check_health()
 
 
 @pytest.mark.parametrize(
@@ -148,11 +171,7 @@ def test_a_replica_is_healthy_until_it_is_given_up() -> None:
 def test_start_ends_when_a_required_model_is_ready_or_cannot_be(
     state: str, failure: Exception | None, settled: bool
 ) -> None:
-    served = SimpleNamespace(is_required=True, is_ready=False, state=state, failure=failure)
-    other = SimpleNamespace(is_required=False, is_ready=False, state="unloaded", failure=None)
-    engine: Any = SimpleNamespace(registry=SimpleNamespace(models={"a": served, "b": other}))
-
-    assert is_settled(engine) is settled
+    assert is_settled(engine_of(is_ready=False, state=state, failure=failure)) is settled
 
 
 class Sink:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pool import usable_cores
 from server.app import create_app
@@ -135,13 +135,20 @@ class Behind:
         self._engine = engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The peer is a proxy, perhaps on this machine: nobody is taken for a local operator because of it."""
+        """The peer is a proxy, perhaps on this machine: nobody is taken for a local operator because of it. The proxy
+        puts the request's id into the reply, and has put one into the request where there was none."""
+
+        async def send_without_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [pair for pair in message["headers"] if pair[0] != b"x-request-id"]
+            await send(message)
+
         if scope["type"] == "http":
             scope = {**scope, "client": None}
             model_id = serve.get_multiplexed_model_id()
             if model_id and self._engine.knows(model_id):  # what Ray remembers of models stays bounded
                 await self._engine.note_model(model_id)
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, send_without_id)
 
 
 def wrap_lifespan(app: Starlette, engine: Engine) -> None:
@@ -226,7 +233,9 @@ def deployment_options(arguments: EngineArguments, settings: Settings) -> dict[s
             downscale_delay_s=arguments.downscale_delay,
         ),
         "max_ongoing_requests": most,
-        "max_queued_requests": arguments.max_queued_requests or most,
+        "max_queued_requests": most
+        if arguments.max_queued_requests is None
+        else arguments.max_queued_requests,
         "graceful_shutdown_wait_loop_s": 0.1,
         "graceful_shutdown_timeout_s": settings.deadline + settings.drain_timeout + STOP_MARGIN,
         "health_check_period_s": HEALTH_CHECK_PERIOD,

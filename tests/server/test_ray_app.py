@@ -8,15 +8,26 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 pytest.importorskip("ray", reason="needs the extra `ray`")
 
+from server.metrics import Metrics
 from server.operators import check_is_local
 
 with warnings.catch_warnings(action="ignore"):  # Ray's own
-    from server.ray_app import Behind, EngineArguments, RayEngine, deployment_options, gpus_of, is_settled
+    from server.ray_app import (
+        Behind,
+        EngineArguments,
+        RayEngine,
+        build,
+        deployment_options,
+        gpus_of,
+        is_settled,
+    )
     from server.ray_cores import Cores
     from server.ray_metrics import RayMetrics
 from server.settings import Settings
@@ -56,6 +67,13 @@ def test_autoscaling_never_aims_at_more_than_a_replica_may_be_given() -> None:
 
     assert made["autoscaling_config"].target_ongoing_requests == 3
     assert made["max_queued_requests"] == 3
+
+
+def test_a_number_of_waiting_requests_that_ray_does_not_have_is_refused() -> None:
+    """Ray has -1 for any number, and no 0."""
+    assert options(max_queued_requests=-1)["max_queued_requests"] == -1
+    with pytest.raises(ValueError, match="max_queued_requests"):
+        build(EngineArguments(max_queued_requests=0))
 
 
 def test_a_gpu_is_asked_for_where_the_settings_name_one() -> None:
@@ -129,6 +147,24 @@ async def test_nobody_is_a_local_operator_behind_rays_proxy() -> None:
     await Behind(app, RayEngine({}))(scope, _receive, _send)
     with pytest.raises(RequestFailedError, match="forbidden"):
         check_is_local(seen[0])
+
+
+@pytest.mark.parametrize("given", [None, "mine-1"])
+async def test_a_reply_has_the_requests_id_once(given: str | None) -> None:
+    """Behind what Ray's proxy has around every request."""
+    from ray.serve._private.http_util import RequestIdMiddleware
+
+    from server.middleware import RequestScope
+
+    app = RequestScope(PlainTextResponse("answer"), Metrics())
+    proxied = RequestIdMiddleware(Behind(app, RayEngine({})))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=proxied), base_url="http://engine"
+    ) as client:
+        reply = await client.get("/livez", headers={"x-request-id": given} if given else None)
+
+    ids = reply.headers.get_list("x-request-id")
+    assert len(ids) == 1 and (given is None or ids == [given])
 
 
 def engine_of(**served: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -240,3 +242,38 @@ def test_counters_reach_ray_as_what_was_added_and_gauges_as_they_are(monkeypatch
     assert Sink.made["engine_s_count"].got == [(3, {})]
     assert Sink.made["engine_s_sum"].got == [(0.5, {})]
     assert "engine_s_bucket" not in Sink.made
+
+
+def test_a_counter_that_begins_anew_is_counted_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    Sink.made = {}
+    monkeypatch.setattr("server.ray_metrics.ray_metrics.Counter", Sink)
+    metrics = RayMetrics(None)  # type: ignore[arg-type]
+    page = "# TYPE engine_requests counter\nengine_requests_total %d\n"
+
+    for value in (7, 7, 2, 3, 0, 1):
+        metrics.carry(page % value)
+
+    assert [value for value, _ in Sink.made["engine_requests"].got] == [7, 2, 1, 1]
+
+
+async def test_metrics_are_carried_over_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a page of many models takes tens of milliseconds, in which nobody would be answered."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    threads: list[int] = []
+
+    def carry(self: RayMetrics, page: str) -> None:
+        threads.append(threading.get_ident())
+        loop.call_soon_threadsafe(done.set)
+
+    async def page() -> bytes:
+        return b""
+
+    monkeypatch.setattr(RayMetrics, "carry", carry)
+    scrape: Any = SimpleNamespace(page=page)
+    running = asyncio.create_task(RayMetrics(scrape).run())
+    await asyncio.wait_for(done.wait(), 10)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert threads and threading.get_ident() not in threads

@@ -113,7 +113,7 @@ def test_two_engines_of_one_machine_get_different_cores(own_names: None) -> None
 def test_cores_are_free_again_once_released_and_shared_where_too_few_are_left(own_names: None) -> None:
     first = Cores(2, tuple(range(3)))
     crowded = Cores(2, tuple(range(3)))
-    assert crowded.numbers[-1] == 2
+    assert crowded.numbers == (0, 2)
     assert crowded.num_shared == 1
     crowded.release()
     first.release()
@@ -121,6 +121,14 @@ def test_cores_are_free_again_once_released_and_shared_where_too_few_are_left(ow
     again = Cores(3, tuple(range(3)))
     assert (again.numbers, again.num_shared) == ((0, 1, 2), 0)
     again.release()
+
+
+def test_engines_of_half_a_core_share_all_cores_evenly(own_names: None) -> None:
+    engines = [Cores(0.5, (0, 1, 2)) for _ in range(6)]
+
+    assert [engine.numbers for engine in engines] == [(0,), (1,), (2,)] * 2
+    for engine in engines:
+        engine.release()
 
 
 async def _receive() -> Message:

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -36,6 +37,7 @@ STOP_MARGIN = 10.0
 """Seconds for processes to end, besides those for what is in flight."""
 HEALTH_CHECK_PERIOD = 5.0
 HEALTH_CHECK_TIMEOUT = 30.0
+OOM_SCORE_ABOVE_RAY = 100
 SETTLE_INTERVAL = 0.05
 MAX_ROUTED_MODELS: int = Settings.model_fields["max_loaded_models"].default
 log = logging.getLogger(__name__)
@@ -88,6 +90,7 @@ class RayEngine:
         if num_cpus:
             self._cores = Cores(num_cpus, sorted(os.sched_getaffinity(0)))
             self._cores.pin()
+        spare_front()
         settings = load_settings(self._given | gpus_of(context.get_accelerator_ids()))
         configure_log(settings.log_format, settings.log_level)
         if self._cores is not None:
@@ -189,6 +192,16 @@ def missing_models(engine: Engine) -> list[str]:
         for served in required
         if not served.is_ready
     ]
+
+
+def spare_front(proc: Path = Path("/proc")) -> None:
+    """Ray tells the kernel to kill replicas first of all (1000) when memory is short. Of an engine that is to be the
+    worker of a model, which asks for 500 and is replaced in a moment: so the front is little above Ray itself."""
+    try:
+        of_ray = int((proc / str(os.getppid()) / "oom_score_adj").read_text())
+        (proc / "self" / "oom_score_adj").write_text(str(min(of_ray + OOM_SCORE_ABOVE_RAY, 1000)))
+    except OSError as error:  # its user may not: then the kernel's choice has to do
+        log.info("the front is killed no later than its workers: %s", error.strerror)
 
 
 def gpus_of(accelerators: Mapping[str, list[str]]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,7 @@ with warnings.catch_warnings(action="ignore"):  # Ray's own
         deployment_options,
         gpus_of,
         is_settled,
+        spare_front,
     )
     from server.ray_cores import Cores
     from server.ray_metrics import RayMetrics
@@ -129,6 +131,17 @@ def test_engines_of_half_a_core_share_all_cores_evenly(own_names: None) -> None:
     assert [engine.numbers for engine in engines] == [(0,), (1,), (2,)] * 2
     for engine in engines:
         engine.release()
+
+
+def test_when_memory_is_short_a_worker_dies_before_its_front(tmp_path: Path) -> None:
+    """Ray starts replicas with 1000; a worker of ours asks for 500."""
+    for name, score in (("self", "1000"), (str(os.getppid()), "0")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "oom_score_adj").write_text(score)
+
+    spare_front(tmp_path)
+
+    assert 0 < int((tmp_path / "self/oom_score_adj").read_text()) < 500
 
 
 async def _receive() -> Message:

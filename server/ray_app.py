@@ -90,9 +90,9 @@ class RayEngine:
         if num_cpus:
             self._cores = Cores(num_cpus, sorted(os.sched_getaffinity(0)))
             self._cores.pin()
-        spare_front()
         settings = load_settings(self._given | gpus_of(context.get_accelerator_ids()))
         configure_log(settings.log_format, settings.log_level)
+        spare_front()
         if self._cores is not None:
             assigned = {"cores": self._cores.numbers, "num_shared": self._cores.num_shared}
             log.info("assigned by Ray", extra={**assigned, "gpus": settings.cuda_visible_devices})

@@ -141,17 +141,40 @@ class Behind:
         """The peer is a proxy, perhaps on this machine: nobody is taken for a local operator because of it. The proxy
         puts the request's id into the reply, and has put one into the request where there was none."""
 
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        model_id = serve.get_multiplexed_model_id()
+        if model_id and self._engine.knows(model_id):  # what Ray remembers of models stays bounded
+            await self._engine.note_model(model_id)
+
         async def send_without_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [pair for pair in message["headers"] if pair[0] != b"x-request-id"]
             await send(message)
 
-        if scope["type"] == "http":
-            scope = {**scope, "client": None}
-            model_id = serve.get_multiplexed_model_id()
-            if model_id and self._engine.knows(model_id):  # what Ray remembers of models stays bounded
-                await self._engine.note_model(model_id)
-        await self._app(scope, receive, send_without_id)
+        await self._answer({**scope, "client": None}, receive, send_without_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ray cancels the request of a client that has left, which elsewhere only a server does that stops: the app
+        reads of it instead."""
+        left = asyncio.get_running_loop().create_future()
+
+        async def receive_or_left() -> Message:
+            reading = asyncio.ensure_future(receive())
+            try:
+                await asyncio.wait([reading, left], return_when=asyncio.FIRST_COMPLETED)
+                return {"type": "http.disconnect"} if left.done() else reading.result()
+            finally:
+                reading.cancel()
+
+        answering = asyncio.ensure_future(self._app(scope, receive_or_left, send))
+        try:
+            await asyncio.shield(answering)
+        except asyncio.CancelledError:
+            left.set_result(None)
+            await asyncio.gather(answering, return_exceptions=True)
+            raise
 
 
 def wrap_lifespan(app: Starlette, engine: Engine) -> None:

@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 pytest.importorskip("ray", reason="needs the extra `ray`")
 
 from server.metrics import Metrics
+from server.middleware import RequestScope
 from server.operators import check_is_local
 
 with warnings.catch_warnings(action="ignore"):  # Ray's own
@@ -177,8 +178,6 @@ async def test_a_reply_has_the_requests_id_once(given: str | None) -> None:
     """Behind what Ray's proxy has around every request."""
     from ray.serve._private.http_util import RequestIdMiddleware
 
-    from server.middleware import RequestScope
-
     app = RequestScope(PlainTextResponse("answer"), Metrics())
     proxied = RequestIdMiddleware(Behind(app, RayEngine({})))
     async with httpx.AsyncClient(
@@ -188,6 +187,36 @@ async def test_a_reply_has_the_requests_id_once(given: str | None) -> None:
 
     ids = reply.headers.get_list("x-request-id")
     assert len(ids) == 1 and (given is None or ids == [given])
+
+
+async def test_a_request_that_ray_cancels_is_one_whose_client_has_left() -> None:
+    """Not one that a server refused that stops, which would be told of in metrics and logs."""
+    reads = asyncio.Event()
+    said: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reads.set()
+        said.append(await receive())
+
+    async def receive() -> Message:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    metrics = Metrics()
+    scope = {"type": "http", "client": None, "headers": [], "method": "GET", "path": "/"}
+    task = asyncio.create_task(Behind(RequestScope(app, metrics), RayEngine({}))(scope, receive, _send))
+    await asyncio.wait_for(reads.wait(), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert said == [{"type": "http.disconnect"}]
+    counted = {
+        (sample.labels["status"], sample.labels["code"])
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "engine_requests_total"
+    }
+    assert counted == {("0", "")}
 
 
 def engine_of(**served: Any) -> Any:

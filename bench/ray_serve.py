@@ -49,7 +49,8 @@ def behind_ray(settings: dict[str, str]) -> Iterator[str]:
 
     from server.ray_app import EngineArguments, build
 
-    os.environ.update(ENVIRONMENT, RAY_USAGE_STATS_ENABLED="0")
+    # Replicas and proxies run at nice 15 otherwise, and the engine alone and the clients do not.
+    os.environ.update(ENVIRONMENT, RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     num_cores = len(os.sched_getaffinity(0))
     ray.init(

@@ -13,7 +13,9 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -21,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pool import CoreBudget, usable_cores
 from server.app import create_app
@@ -36,6 +38,7 @@ STOP_MARGIN = 10.0
 """Seconds for processes to end, besides those for what is in flight."""
 HEALTH_CHECK_PERIOD = 5.0
 HEALTH_CHECK_TIMEOUT = 30.0
+OOM_SCORE_ABOVE_RAY = 100
 SETTLE_INTERVAL = 0.05
 MAX_ROUTED_MODELS: int = Settings.model_fields["max_loaded_models"].default
 log = logging.getLogger(__name__)
@@ -70,7 +73,8 @@ class EngineArguments(BaseModel):
 
 
 class RayEngine:
-    """One engine as Ray's replica. Every method runs on the event loop that Ray made for it."""
+    """One engine as Ray's replica. Every method runs on the event loop that Ray made for it (one that is not `async`
+    and is called later would run in a thread)."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         """`given` are settings as on the command line; those of this machine's environment and file come below."""
@@ -78,6 +82,7 @@ class RayEngine:
         self._engine: Engine | None = None
         self._cores: Cores | None = None
         self._is_given_up = False
+        self._has_served = False
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called once, by Ray. Raises SettingsError, KeysError, NoSuchDeviceError: the replica does not start."""
@@ -88,6 +93,7 @@ class RayEngine:
             cores = self._take(num_cpus, cores)
         settings = load_settings(self._given | gpus_of(context.get_accelerator_ids()))
         configure_log(settings.log_format, settings.log_level)
+        spare_front()
         if num_cpus:
             assigned = {"num_cores": cores.num_cores, "cores": cores.numbers}
             shared = {"num_shared": self._cores.num_shared if self._cores else 0}
@@ -111,9 +117,17 @@ class RayEngine:
     def _give_up(self) -> None:
         self._is_given_up = True
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Raises RuntimeError where a new replica is the cure: no required model has had a worker that lives, or its
-        device, for `give_up_after` seconds. Not while models load, and not for weights that are missing."""
+        device, for `give_up_after` seconds. Not while models load, and not for weights that go missing.
+
+        Before its first answer a replica is nothing that others could be ended for: then each required model must
+        be ready. Ray tells what is raised in `serve status`, tries again a few times, and ends a rollout there.
+        """
+        assert self._engine is not None
+        if not self._has_served and (missing := missing_models(self._engine)):
+            raise RuntimeError(f"required models cannot be served: {', '.join(missing)}")
+        self._has_served = True
         if self._is_given_up:
             raise RuntimeError("no required model can be served here any more")
 
@@ -135,13 +149,43 @@ class Behind:
         self._engine = engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The peer is a proxy, perhaps on this machine: nobody is taken for a local operator because of it."""
-        if scope["type"] == "http":
-            scope = {**scope, "client": None}
-            model_id = serve.get_multiplexed_model_id()
-            if model_id and self._engine.knows(model_id):  # what Ray remembers of models stays bounded
-                await self._engine.note_model(model_id)
-        await self._app(scope, receive, send)
+        """The peer is a proxy, perhaps on this machine: nobody is taken for a local operator because of it. The proxy
+        puts the request's id into the reply, and has put one into the request where there was none."""
+
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        model_id = serve.get_multiplexed_model_id()
+        if model_id and self._engine.knows(model_id):  # what Ray remembers of models stays bounded
+            await self._engine.note_model(model_id)
+
+        async def send_without_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [pair for pair in message["headers"] if pair[0] != b"x-request-id"]
+            await send(message)
+
+        await self._answer({**scope, "client": None}, receive, send_without_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ray cancels the request of a client that has left, which elsewhere only a server does that stops: the app
+        reads of it instead."""
+        left = asyncio.get_running_loop().create_future()
+
+        async def receive_or_left() -> Message:
+            reading = asyncio.ensure_future(receive())
+            try:
+                await asyncio.wait([reading, left], return_when=asyncio.FIRST_COMPLETED)
+                return {"type": "http.disconnect"} if left.done() else reading.result()
+            finally:
+                reading.cancel()
+
+        answering = asyncio.ensure_future(self._app(scope, receive_or_left, send))
+        try:
+            await asyncio.shield(answering)
+        except asyncio.CancelledError:
+            left.set_result(None)
+            await asyncio.gather(answering, return_exceptions=True)
+            raise
 
 
 def wrap_lifespan(app: Starlette, engine: Engine) -> None:
@@ -172,6 +216,26 @@ def is_settled(engine: Engine) -> bool:
         served.is_ready or served.failure is not None or served.state == "crash_looping"
         for served in required
     )
+
+
+def missing_models(engine: Engine) -> list[str]:
+    """Required models that are not ready, with what was said of the last try."""
+    required = [served for served in engine.registry.models.values() if served.is_required]
+    return [
+        f"{served.model_id} ({served.failure.code if served.failure is not None else served.state})"
+        for served in required
+        if not served.is_ready
+    ]
+
+
+def spare_front(proc: Path = Path("/proc")) -> None:
+    """Ray tells the kernel to kill replicas first of all (1000) when memory is short. Of an engine that is to be the
+    worker of a model, which asks for 500 and is replaced in a moment: so the front is little above Ray itself."""
+    try:
+        of_ray = int((proc / str(os.getppid()) / "oom_score_adj").read_text())
+        (proc / "self" / "oom_score_adj").write_text(str(min(of_ray + OOM_SCORE_ABOVE_RAY, 1000)))
+    except OSError as error:  # its user may not: then the kernel's choice has to do
+        log.info("the front is killed no later than its workers: %s", error.strerror)
 
 
 def gpus_of(accelerators: Mapping[str, list[str]]) -> dict[str, str]:
@@ -216,7 +280,9 @@ def deployment_options(arguments: EngineArguments, settings: Settings) -> dict[s
             downscale_delay_s=arguments.downscale_delay,
         ),
         "max_ongoing_requests": most,
-        "max_queued_requests": arguments.max_queued_requests or most,
+        "max_queued_requests": most
+        if arguments.max_queued_requests is None
+        else arguments.max_queued_requests,
         "graceful_shutdown_wait_loop_s": 0.1,
         "graceful_shutdown_timeout_s": settings.deadline + settings.drain_timeout + STOP_MARGIN,
         "health_check_period_s": HEALTH_CHECK_PERIOD,

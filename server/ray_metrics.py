@@ -48,13 +48,15 @@ class RayMetrics:
         """Until cancelled."""
         while True:
             try:
-                self.carry((await self._scrape.page()).decode())
+                page = (await self._scrape.page()).decode()
+                await asyncio.to_thread(self.carry, page)  # tens of milliseconds where there are many models
             except Exception:  # border: a page that cannot be carried over is no reason to stop serving
                 log.error("metrics did not reach Ray", exc_info=True)
             await asyncio.sleep(INTERVAL)
 
     def carry(self, page: str) -> None:
-        """What has changed since the page before. A gauge that is no longer there is set to 0."""
+        """What has changed since the page before. A gauge that is no longer there is set to 0; a counter that is
+        smaller than before has begun anew, as Prometheus has it. In any thread, one at a time."""
         levels: set[_Series] = set()
         for family, sample in _samples(page):
             tags = {_TAGS.get(label, label): value for label, value in sample.labels.items()}
@@ -62,8 +64,10 @@ class RayMetrics:
             if family.type == "gauge":
                 levels.add(series)
                 self._sink(sample.name, family, tags).set(sample.value, tags)
-            elif (more := sample.value - self._totals.get(series, 0.0)) > 0:
-                self._totals[series] = sample.value
+                continue
+            before = self._totals.get(series, 0.0)
+            self._totals[series] = sample.value
+            if more := sample.value - before if sample.value >= before else sample.value:
                 self._sink(sample.name, family, tags).inc(more, tags)
         for name, labels in self._levels - levels:
             self._sinks[name].set(0.0, dict(labels))
@@ -77,7 +81,10 @@ class RayMetrics:
 
 
 def _samples(page: str) -> Iterator[tuple[Metric, Sample]]:
-    for family in text_string_to_metric_families(page):
+    lines = (
+        line for line in page.splitlines() if "_bucket{" not in line
+    )  # most of the page, and of no use here
+    for family in text_string_to_metric_families("\n".join(lines)):
         for sample in family.samples:
             if family.type == "gauge" or sample.name.endswith(_ADDING):
                 yield family, sample

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 pytest.importorskip("ray", reason="needs the extra `ray`")
 
 from pool import CoreBudget
+from server.metrics import Metrics
+from server.middleware import RequestScope
 from server.operators import check_is_local
 
 with warnings.catch_warnings(action="ignore"):  # Ray's own
-    from server.ray_app import Behind, EngineArguments, RayEngine, deployment_options, gpus_of, is_settled
+    from server.ray_app import (
+        Behind,
+        EngineArguments,
+        RayEngine,
+        build,
+        deployment_options,
+        gpus_of,
+        is_settled,
+        spare_front,
+    )
     from server.ray_cores import Cores
     from server.ray_metrics import RayMetrics
 from server.settings import Settings
@@ -59,6 +75,13 @@ def test_autoscaling_never_aims_at_more_than_a_replica_may_be_given() -> None:
     assert made["max_queued_requests"] == 3
 
 
+def test_a_number_of_waiting_requests_that_ray_does_not_have_is_refused() -> None:
+    """Ray has -1 for any number, and no 0."""
+    assert options(max_queued_requests=-1)["max_queued_requests"] == -1
+    with pytest.raises(ValueError, match="max_queued_requests"):
+        build(EngineArguments(max_queued_requests=0))
+
+
 def test_a_gpu_is_asked_for_where_the_settings_name_one() -> None:
     assert options(device="cpu")["ray_actor_options"]["num_gpus"] == 0
     assert options(device="cuda")["ray_actor_options"]["num_gpus"] == 1
@@ -94,7 +117,7 @@ def test_two_engines_of_one_machine_get_different_cores(own_names: None) -> None
 def test_cores_are_free_again_once_released_and_shared_where_too_few_are_left(own_names: None) -> None:
     first = Cores(2, tuple(range(3)))
     crowded = Cores(2, tuple(range(3)))
-    assert crowded.numbers[-1] == 2
+    assert crowded.numbers == (0, 2)
     assert crowded.num_shared == 1
     crowded.release()
     first.release()
@@ -125,6 +148,25 @@ def test_under_a_quota_an_engine_counts_what_ray_assigned_and_claims_no_core() -
         assert engine._cores is None
 
 
+def test_engines_of_half_a_core_share_all_cores_evenly(own_names: None) -> None:
+    engines = [Cores(0.5, (0, 1, 2)) for _ in range(6)]
+
+    assert [engine.numbers for engine in engines] == [(0,), (1,), (2,)] * 2
+    for engine in engines:
+        engine.release()
+
+
+def test_when_memory_is_short_a_worker_dies_before_its_front(tmp_path: Path) -> None:
+    """Ray starts replicas with 1000; a worker of ours asks for 500."""
+    for name, score in (("self", "1000"), (str(os.getppid()), "0")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "oom_score_adj").write_text(score)
+
+    spare_front(tmp_path)
+
+    assert 0 < int((tmp_path / "self/oom_score_adj").read_text()) < 500
+
+
 async def _receive() -> Message:
     raise AssertionError("nothing is read")
 
@@ -153,14 +195,83 @@ async def test_nobody_is_a_local_operator_behind_rays_proxy() -> None:
         check_is_local(seen[0])
 
 
-def test_a_replica_is_healthy_until_it_is_given_up() -> None:
+@pytest.mark.parametrize("given", [None, "mine-1"])
+async def test_a_reply_has_the_requests_id_once(given: str | None) -> None:
+    """Behind what Ray's proxy has around every request."""
+    from ray.serve._private.http_util import RequestIdMiddleware
+
+    app = RequestScope(PlainTextResponse("answer"), Metrics())
+    proxied = RequestIdMiddleware(Behind(app, RayEngine({})))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=proxied), base_url="http://engine"
+    ) as client:
+        reply = await client.get("/livez", headers={"x-request-id": given} if given else None)
+
+    ids = reply.headers.get_list("x-request-id")
+    assert len(ids) == 1 and (given is None or ids == [given])
+
+
+async def test_a_request_that_ray_cancels_is_one_whose_client_has_left() -> None:
+    """Not one that a server refused that stops, which would be told of in metrics and logs."""
+    reads = asyncio.Event()
+    said: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reads.set()
+        said.append(await receive())
+
+    async def receive() -> Message:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    metrics = Metrics()
+    scope = {"type": "http", "client": None, "headers": [], "method": "GET", "path": "/"}
+    task = asyncio.create_task(Behind(RequestScope(app, metrics), RayEngine({}))(scope, receive, _send))
+    await asyncio.wait_for(reads.wait(), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert said == [{"type": "http.disconnect"}]
+    counted = {
+        (sample.labels["status"], sample.labels["code"])
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "engine_requests_total"
+    }
+    assert counted == {("0", "")}
+
+
+def engine_of(**served: Any) -> Any:
+    """What is looked at of an engine with one required model and one other."""
+    required = SimpleNamespace(**{"model_id": "a", "is_required": True, "failure": None, **served})
+    other = SimpleNamespace(model_id="b", is_required=False, is_ready=False, state="unloaded", failure=None)
+    return SimpleNamespace(registry=SimpleNamespace(models={"a": required, "b": other}))
+
+
+async def test_a_replica_is_healthy_until_it_is_given_up() -> None:
     engine = RayEngine({})
-    engine.check_health()
+    engine._engine = engine_of(is_ready=True, state="ready")
+    await engine.check_health()
 
     engine._give_up()
 
     with pytest.raises(RuntimeError):
-        engine.check_health()
+        await engine.check_health()
+
+
+async def test_a_replica_that_never_had_its_models_is_refused_and_one_that_had_them_mends_itself() -> None:
+    """Ray would end good replicas of the version before for it."""
+    engine = RayEngine({})
+    engine._engine = made = engine_of(
+        is_ready=False, state="failed", failure=SimpleNamespace(code="weights_unavailable")
+    )
+    with pytest.raises(RuntimeError, match=r"a \(weights_unavailable\)$"):
+        await engine.check_health()
+
+    made.registry.models["a"].is_ready = True
+    await engine.check_health()
+    made.registry.models["a"].is_ready = False
+    await engine.check_health()
 
 
 @pytest.mark.parametrize(
@@ -170,11 +281,7 @@ def test_a_replica_is_healthy_until_it_is_given_up() -> None:
 def test_start_ends_when_a_required_model_is_ready_or_cannot_be(
     state: str, failure: Exception | None, settled: bool
 ) -> None:
-    served = SimpleNamespace(is_required=True, is_ready=False, state=state, failure=failure)
-    other = SimpleNamespace(is_required=False, is_ready=False, state="unloaded", failure=None)
-    engine: Any = SimpleNamespace(registry=SimpleNamespace(models={"a": served, "b": other}))
-
-    assert is_settled(engine) is settled
+    assert is_settled(engine_of(is_ready=False, state=state, failure=failure)) is settled
 
 
 class Sink:
@@ -207,3 +314,38 @@ def test_counters_reach_ray_as_what_was_added_and_gauges_as_they_are(monkeypatch
     assert Sink.made["engine_s_count"].got == [(3, {})]
     assert Sink.made["engine_s_sum"].got == [(0.5, {})]
     assert "engine_s_bucket" not in Sink.made
+
+
+def test_a_counter_that_begins_anew_is_counted_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    Sink.made = {}
+    monkeypatch.setattr("server.ray_metrics.ray_metrics.Counter", Sink)
+    metrics = RayMetrics(None)  # type: ignore[arg-type]
+    page = "# TYPE engine_requests counter\nengine_requests_total %d\n"
+
+    for value in (7, 7, 2, 3, 0, 1):
+        metrics.carry(page % value)
+
+    assert [value for value, _ in Sink.made["engine_requests"].got] == [7, 2, 1, 1]
+
+
+async def test_metrics_are_carried_over_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a page of many models takes tens of milliseconds, in which nobody would be answered."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    threads: list[int] = []
+
+    def carry(self: RayMetrics, page: str) -> None:
+        threads.append(threading.get_ident())
+        loop.call_soon_threadsafe(done.set)
+
+    async def page() -> bytes:
+        return b""
+
+    monkeypatch.setattr(RayMetrics, "carry", carry)
+    scrape: Any = SimpleNamespace(page=page)
+    running = asyncio.create_task(RayMetrics(scrape).run())
+    await asyncio.wait_for(done.wait(), 10)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert threads and threading.get_ident() not in threads

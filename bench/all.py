@@ -1,6 +1,6 @@
 """Every bench, one after the other, each with its sides in turns; results go to bench/results, then the report.
 
-    python -m bench.all --folder weights --converted-dir weights/converted      # about 25 minutes; `make bench`
+    python -m bench.all --folder weights --converted-dir weights/converted      # about 35 minutes; `make bench`
     python -m bench.all --quick              # minutes, to see that everything works: into a folder of its own
     python -m bench.all --only peak tail     # these alone
     python -m bench.all --list               # the commands and how long each takes, without running them
@@ -105,6 +105,8 @@ BENCHES: Mapping[str, Bench] = {
         ("--seconds", "7", "--warmup", "1"),
         ("--seconds", "3", "--warmup", "0.5", "--clients", "1", "8", "--shares", "0.7"),
     ),
+    "ray-yolov8n": Bench("bench.ray_serve", 3.5, (), _SHORT, "memory"),
+    "ray-demo": Bench("bench.ray_serve", 3.5, (), _SHORT, ""),
     "scaling": Bench("bench.scaling", 1, ("--scenes", "200"), ("--scenes", "20"), ""),
     "slowloris": Bench(
         "bench.slowloris", 2.5, (), ("--pairs", "1", "--seconds", "5", "--connections", "100"), ""

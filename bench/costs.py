@@ -1,4 +1,4 @@
-"""What sharing, questions, pieces of a request and reduced decoding cost: their figures and tables."""
+"""What sharing, questions, pieces of a request, reduced decoding and Ray Serve cost: their figures and tables."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def figures(results: Mapping[str, Result]) -> Iterator[Figure]:
     if pieces := results.get("pieces"):
         name = "no model, JPEGs decoded: requests/s of the whole path"
         yield Figure(name, pieces["whole_path"]["per_second"], None)
+    for kind, result in results.items():
+        if kind.startswith("ray_serve"):
+            row = result["summary"][-1]
+            name = f"{result['model']} behind Ray Serve (HAProxy) ÷ alone, {row['clients']} clients"
+            yield Figure(name, row["haproxy"]["ratio"], None, spread=row["haproxy"]["spread"])
     if scaling := results.get("scaling"):
         for factor, row in scaling["by_factor"].items():
             lost = 100 * (row["in_full"]["map50_95"] - row["scaled"]["map50_95"])
@@ -92,10 +97,36 @@ def scaling_table(result: Result) -> str:
     return table(("picture over slot", "decoded", "decoding, ms", "mAP50-95"), rows)
 
 
+def ray_table(result: Result) -> str:
+    """A row per number of clients and proxy."""
+    by = result["executed_by"]["alone"]
+    rows = [
+        (
+            row["clients"],
+            name if name == "alone" else f"Ray's proxy: {name}",
+            f"{row[name]['per_second']:.1f}",
+            *(f"{1000 * row[name][percentile]:.0f}" for percentile in ("p50", "p99")),
+            f"{row[name]['ratio']:.2f} ({row[name]['spread'][0]:.2f} to {row[name]['spread'][1]:.2f})",
+        )
+        for row in result["summary"]
+        for name in result["executed_by"]
+    ]
+    header = (
+        "clients",
+        "engine",
+        "images/s",
+        "p50, ms",
+        "p99, ms",
+        "ratio to alone (lowest to highest turn)",
+    )
+    return f"{result['model']}, executed by {by['runtime']} {by['precision']}.\n\n{table(header, rows)}"
+
+
 TABLES: Mapping[str, Callable[[Result], str]] = {
     "together": together_table,
     "blip": blip_table,
     "questions": questions_table,
     "pieces": pieces_table,
     "scaling": scaling_table,
+    "ray_serve": ray_table,
 }

@@ -46,9 +46,9 @@ def newest(folder: Path) -> dict[str, Result]:
 
 
 def kind_of(result: Result) -> str:
-    """The bench; for memory which models, and for a run of further peers which."""
-    if result["bench"] == "memory":
-        return f"memory {result['model']}"
+    """The bench; for memory and Ray Serve which models, and for a run of further peers which."""
+    if result["bench"] in ("memory", "ray_serve"):
+        return f"{result['bench']} {result['model']}"
     if result["bench"] == "peers" and "noop" not in result:
         return f"peers: {', '.join(result['settings']['peers'])}"
     return str(result["bench"])

@@ -1,5 +1,7 @@
 """The engine on a real Ray cluster of two nodes: spread, lost, back, faster, ended.
 
+Ray is set as deploy/kubernetes/rayservice.yaml sets it, with HAProxy as its proxy; TEST_RAY_PROXY=python takes the other.
+
 Every inference sleeps `WAIT` before the engine has it, one after another on each replica (tests/ray_cluster.py): what
 can be answered grows with replicas, not with cores, of which a machine that runs tests has few.
 """
@@ -36,6 +38,7 @@ pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = (ROOT / "models/demo/samples/sample.jpg").read_bytes()
+PROXY = os.environ.get("TEST_RAY_PROXY", "haproxy")
 WAIT = 0.4
 NUM_CLIENTS = 4
 SECONDS = 3.0
@@ -107,6 +110,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, ray_folder: str) -> Iterat
         "TEST_CLUSTER_SEEN": str(seen),
         "PYTHONPATH": str(ROOT),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": str(int(PROXY == "haproxy")),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+        "RAY_worker_niceness": "0",
         "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",  # the one proxy would fill the replica beside it first
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_metrics_report_interval_ms": "1000",
@@ -212,6 +218,27 @@ async def test_a_second_replica_raises_throughput_and_replacing_the_first_loses_
     assert len({cluster.reached(answer) for answer in answers}) >= 2
     assert (num_alone, num_both) == (1, 2)
     assert both > 1.3 * alone
+
+
+async def test_a_reply_has_one_request_id_and_it_is_the_one_that_was_sent(cluster: RayCluster) -> None:
+    async with httpx.AsyncClient(base_url=cluster.url, timeout=60, trust_env=False) as client:
+        given = await client.get("/healthz", headers={"x-request-id": "a-request-of-mine"})
+        made = await client.get("/healthz")
+    assert given.headers.get_list("x-request-id") == ["a-request-of-mine"]
+    assert len(made.headers.get_list("x-request-id")) == 1
+
+
+async def test_requests_that_name_their_model_in_a_header_go_where_that_was_before(
+    cluster: RayCluster,
+) -> None:
+    headers = {"serve_multiplexed_model_id": "shapes-detect"}
+    async with httpx.AsyncClient(
+        base_url=cluster.url, timeout=60, headers=headers, trust_env=False
+    ) as client:
+        answers = [await ask(client) for _ in range(16)]
+    print([cluster.reached(answer) for answer in answers])
+    assert {answer.status for answer in answers} == {200}
+    assert len({cluster.reached(answer) for answer in answers[4:]}) == 1
 
 
 async def test_what_the_engine_counts_arrives_where_ray_is_scraped(cluster: RayCluster) -> None:

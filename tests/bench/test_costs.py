@@ -1,4 +1,4 @@
-"""Figures and tables of sharing, BLIP, questions, pieces and reduced decoding."""
+"""Figures and tables of sharing, BLIP, questions, pieces, reduced decoding and Ray Serve."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def _results() -> dict[str, dict[str, Any]]:
     ways["scaled"] = {"decode_cpu_seconds": 0.002, "map50_95": 0.89}
     whole = {"per_second": 300.0, "front_cpu_us": 5000.0, "generator_cpu_us": 300.0}
     turn = {"alone": alone, "together": together, "share": 1.0}
+    side = {"per_second": 20.0, "p50": 0.05, "p99": 0.1, "ratio": 1.0, "spread": [1.0, 1.0]}
+    sides = {"alone": side, "haproxy": {**side, "ratio": 0.9, "spread": [0.8, 0.95]}, "python": side}
     found = {
         "together": {
             "executed_by": dict.fromkeys(alone, BY),
@@ -43,6 +45,11 @@ def _results() -> dict[str, dict[str, Any]]:
         },
         "pieces": {"pieces": {"decode": {"cpu_us": 3000.0, "fastest_us": 2900.0}}, "whole_path": whole},
         "scaling": {"by_factor": {"2x": ways}},
+        "ray_serve": {
+            "model": "bench",
+            "executed_by": dict.fromkeys(sides, BY),
+            "summary": [sides | {"clients": 8}],
+        },
     }
     return {name: record(name, {"tokens": 10}, figures) for name, figures in found.items()}
 
@@ -66,6 +73,17 @@ def test_every_kind_has_a_table_in_the_report() -> None:
     assert set(TABLES) == set(results)
     for name, result in results.items():
         assert TABLES[name](result) in text
+
+
+def test_what_stands_behind_ray_is_held_against_the_same_engine_alone() -> None:
+    results = {kind_of(result): result for result in _results().values()}
+    (behind,) = (figure for figure in figures(results) if "behind Ray Serve" in figure.name)
+    assert (behind.name, behind.value, behind.spread) == (
+        "bench behind Ray Serve (HAProxy) ÷ alone, 8 clients",
+        0.9,
+        [0.8, 0.95],
+    )
+    assert "| 8 | Ray's proxy: haproxy | 20.0 | 50 | 100 | 0.90 (0.80 to 0.95) |" in detailed(results)
 
 
 def test_a_run_of_further_peers_does_not_stand_for_the_comparison() -> None:

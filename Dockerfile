@@ -1,5 +1,6 @@
 # docker build -t model-inference-engine:cpu .
 # docker build -t model-inference-engine:cuda --build-arg ACCELERATOR=cuda .
+# docker build -t model-inference-engine:ray --build-arg EXTRAS=ray .
 #
 # The CUDA image needs no CUDA base: the locked wheels bring CUDA's libraries, the NVIDIA container toolkit the driver.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -65,6 +66,23 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     find torch/bin -mindepth 1 ! -name torch_shm_manager -delete; \
     find numpy sympy networkx -type d -name tests -prune -exec rm -r {} +; \
     find transformers/models -type d -name __pycache__ ! -regex '.*/\(auto\|bert\|blip\|encoder_decoder\)/.*' -prune -exec rm -r {} +
+
+# ray, or nothing, and then this layer is empty. With Ray comes wget, by which KubeRay asks a worker for Serve's proxy.
+# ray is started once because pip skips what is not for the base image's Python and calls that a success.
+ARG EXTRAS=""
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
+    --mount=type=bind,source=requirements-ray.lock,target=/opt/locks/requirements-ray.lock \
+    set -eu; \
+    case "${EXTRAS}" in \
+      "")  ;; \
+      ray) apt-get update; \
+           apt-get install --yes --no-install-recommends wget; \
+           rm -rf /var/lib/apt/lists/*; \
+           /opt/tools/bin/python -m pip --python /opt/venv/bin/python install --no-deps --only-binary :all: --require-hashes -r requirements-ray.lock; \
+           /opt/venv/bin/ray --version ;; \
+      *)   echo "EXTRAS is ray or nothing, not '${EXTRAS}'" >&2; exit 1 ;; \
+    esac
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     --mount=type=bind,from=wheel,source=/dist,target=/dist \
     /opt/tools/bin/python -m pip --python /opt/venv/bin/python install --no-deps --no-index /dist/*.whl

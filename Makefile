@@ -73,6 +73,7 @@ WITHOUT_CUDA = /^[a-z]/ { drop = /^(torch|torchvision|triton|cuda-.*|nvidia-.*)=
 lock: ## resolve pyproject.toml anew into the lock files
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) --group ray --constraints requirements.lock --output-file requirements-ray.lock
 	awk '$(WITHOUT_CUDA)' requirements.lock > requirements-cpu.lock
 
 clean: ## remove .venv and the caches

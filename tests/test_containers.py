@@ -22,6 +22,7 @@ from server.leaving import LAST_REQUESTS_TIMEOUT
 from server.routes import Routes
 from server.settings import DEFAULT_CONFIG, ENV_PREFIX, Settings
 from server.settings_load import variable_names
+from tests.test_packaging import read_lock
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = {"docker-compose.yml": "inference-api", "docker-compose.gpu.yml": "inference-api-gpu"}
@@ -96,6 +97,7 @@ def test_everything_that_the_image_copies_is_there_and_not_ignored() -> None:
     copied = [
         source for name, arguments in read_dockerfile() if name == "COPY" for source in arguments.split()[:-1]
     ]
+    copied += re.findall(r"--mount=type=bind,source=([^,\s]+)", " ".join(runs()))  # for one RUN
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
 
     assert copied
@@ -114,12 +116,13 @@ def test_the_image_installs_only_what_has_a_hash_or_pytorchs_own_index() -> None
     allowed = (
         "--require-hashes -r requirements-tools.lock",
         "--require-hashes -r requirements-needed.lock",
+        "--require-hashes -r requirements-ray.lock",
         '--index-url "${TORCH_CPU_INDEX}"',
         "--no-index",
         "--no-build-isolation",
     )
 
-    assert len(installs) == 6
+    assert len(installs) == 7
     assert [command for command in installs if not any(words in command for words in allowed)] == []
 
 
@@ -154,6 +157,64 @@ def test_the_image_installs_the_lock_without_what_it_leaves_out(lock: str) -> No
     )
     assert set(kept) <= set(lines)
     assert any(f"needed {lock};" in text for text in runs())
+
+
+def ray_layer() -> str:
+    """The command that adds Ray, without its mounts."""
+    (found,) = [arguments for arguments in runs() if "${EXTRAS}" in arguments]
+    return re.sub(r"--mount=\S+", "", found)
+
+
+def builds(path: Path) -> list[str]:
+    """The command lines that build an image with the extra."""
+    lines = path.read_text().splitlines()
+    return [found.strip("# ") for found in lines if "docker build" in found and "EXTRAS" in found]
+
+
+def test_the_image_with_ray_is_built_by_the_line_that_three_places_say() -> None:
+    manifest = ROOT / "deploy" / "kubernetes" / "rayservice.yaml"
+    (line,) = builds(manifest)
+    cluster = yaml.safe_load(manifest.read_text())["spec"]["rayClusterConfig"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    images = {container["image"] for group in groups for container in group["template"]["spec"]["containers"]}
+    (image,) = re.findall(r" -t (\S+) ", line)
+    (value,) = re.findall(r"--build-arg EXTRAS=(\S+) ", line)
+
+    assert builds(ROOT / "Dockerfile") == builds(ROOT / "README.md") == [line]
+    assert images == {image}
+    assert re.search(rf'case "\${{EXTRAS}}" in .*\b{value}\)', ray_layer())
+    assert cluster["rayVersion"] == read_lock("requirements-ray.lock")["ray"]
+
+
+@pytest.mark.parametrize(
+    ("extras", "code", "said"), [("", 0, ""), ("rya", 1, "EXTRAS is ray or nothing, not 'rya'\n")]
+)
+def test_an_image_without_extras_gets_nothing_and_unknown_ones_are_refused(
+    extras: str, code: int, said: str
+) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", ray_layer()],
+        env={"EXTRAS": extras, "PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+    assert image_argument("EXTRAS") == ""
+
+
+def test_ray_comes_after_the_engines_packages_and_with_what_kuberays_probe_calls() -> None:
+    stage = final_stage(read_dockerfile())
+    order = [
+        place
+        for wanted in ("-r requirements-needed.lock", "EXTRAS=", "${EXTRAS}", "--no-index /dist/")
+        for place, (_, arguments) in enumerate(stage)
+        if wanted in arguments
+    ]
+
+    assert len(order) == 4 and order == sorted(order), "or the other layers would differ"
+    assert "--no-install-recommends wget;" in ray_layer()
+    assert not read_lock("requirements-ray.lock").keys() & set(image_argument("UNNEEDED_PACKAGES").split("|"))
 
 
 def test_the_image_itself_holds_no_installer() -> None:

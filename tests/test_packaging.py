@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from server.settings_load import variable_names
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("server", "pool", "models")
-LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-dev.lock", "requirements-ray.lock")
 
 PINNED = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>[0-9][0-9A-Za-z.]*)(?P<marker> ; [^\\]+)? \\")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
@@ -117,9 +118,61 @@ def test_the_lock_without_cuda_is_the_other_less_torch_and_its_libraries() -> No
     assert "nvidia-ml-py" in without
 
 
+def test_the_lock_with_ray_is_of_the_versions_that_are_tested_and_of_the_engines() -> None:
+    ray, tested, engine = (read_lock(f"requirements{which}.lock") for which in ("-ray", "-dev", ""))
+
+    assert "ray" in ray and "ray" not in engine
+    assert ray == {name: tested.get(name) for name in ray}
+    assert {name: ray[name] for name in ray.keys() & engine.keys()} == {
+        name: engine[name] for name in ray.keys() & engine.keys()
+    }
+
+
+def test_the_group_that_is_locked_for_ray_is_the_extra(pyproject: dict[str, Any]) -> None:
+    groups = pyproject["dependency-groups"]
+
+    assert groups["ray"] == pyproject["project"]["optional-dependencies"]["ray"]
+    assert {"include-group": "ray"} in groups["dev"]
+
+
+def test_the_lock_with_ray_holds_all_that_its_packages_need() -> None:
+    """By what the installed packages say of themselves, which are the locked versions of the development lock."""
+    locked = read_lock("requirements-ray.lock")
+    missing: dict[str, set[str]] = {}
+    waiting, seen = [("ray", frozenset({"serve"}))], set()
+    while waiting:
+        name, extras = waiting.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        try:
+            texts = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            pytest.skip(f"{name}, which the extra `ray` brings, is not installed")
+        for requirement in map(Requirement, texts):
+            if applies(requirement, extras):
+                needed = canonicalize_name(requirement.name)
+                waiting.append((needed, frozenset(requirement.extras)))
+                if needed not in locked or not requirement.specifier.contains(
+                    locked[needed], prereleases=True
+                ):
+                    missing.setdefault(name, set()).add(str(requirement))
+
+    assert len(seen) > 40
+    assert missing == {}
+
+
+def applies(requirement: Requirement, extras: Collection[str]) -> bool:
+    """Whether a package that is asked for with these extras needs it here."""
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in (*extras, ""))
+
+
 def test_the_lock_files_satisfy_what_the_project_asks_for(pyproject: dict[str, Any]) -> None:
     versions = {**read_lock("requirements.lock"), **read_lock("requirements-dev.lock")}
-    asked = [*pyproject["project"]["dependencies"], *pyproject["dependency-groups"]["dev"]]
+    groups = pyproject["dependency-groups"]
+    asked = [*pyproject["project"]["dependencies"], *groups["ray"]]
+    asked += [text for text in groups["dev"] if isinstance(text, str)]
     asked += pyproject["build-system"]["requires"]
 
     for requirement in map(Requirement, asked):
@@ -199,7 +252,7 @@ def test_everything_is_installed_from_wheels_whose_hash_is_locked() -> None:
             for part in re.split(r";;|;|&&", line)
             if re.search(r"\$install\b|pip install", part) and "install=" not in part
         ]
-    assert len(commands) >= 8
+    assert len(commands) >= 9
     for command in (command.replace("$install", maker) for command in commands):
         is_own = "--editable ." in command or "--no-index" in command
         is_torch = "TORCH_CPU_INDEX" in command and "==[0-9.]+' requirements.lock" in command

@@ -96,4 +96,8 @@ async def running_origin(tls: ssl.SSLContext | None = None) -> AsyncIterator[Ori
     try:
         yield origin
     finally:
+        # asyncio loses the socket of a connection that it has accepted but not yet set up when its server closes
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener)
+        await asyncio.sleep(0)
         server.close()

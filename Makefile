@@ -57,7 +57,7 @@ gpu-test: $(STAMP) ## the tests that need an NVIDIA GPU
 all-tests: $(STAMP) ## every test that needs no GPU
 	$(BIN)/pytest -m "not gpu" $(ARGS)
 
-bench: $(STAMP) ## every bench, with the peers; half an hour on a quiet machine
+bench: $(STAMP) ## every bench, with the peers; 40 minutes on a quiet machine
 	$(BIN)/python -m bench.peers install
 	$(BIN)/python -m bench.all $(ARGS)
 

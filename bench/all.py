@@ -1,6 +1,6 @@
 """Every bench, one after the other, each with its sides in turns; results go to bench/results, then the report.
 
-    python -m bench.all --folder weights --converted-dir weights/converted      # about 35 minutes; `make bench`
+    python -m bench.all --folder weights --converted-dir weights/converted      # about 40 minutes; `make bench`
     python -m bench.all --quick              # minutes, to see that everything works: into a folder of its own
     python -m bench.all --only peak tail     # these alone
     python -m bench.all --list               # the commands and how long each takes, without running them

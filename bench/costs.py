@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from bench.figures import Figure, Result, table
 
@@ -30,7 +31,7 @@ def figures(results: Mapping[str, Result]) -> Iterator[Figure]:
     for kind, result in results.items():
         if kind.startswith("ray_serve"):
             row = result["summary"][-1]
-            name = f"{result['model']} behind Ray Serve (HAProxy) ÷ alone, {row['clients']} clients"
+            name = f"{_network(result)} behind Ray Serve (HAProxy) ÷ alone, {row['clients']} clients"
             yield Figure(name, row["haproxy"]["ratio"], None, spread=row["haproxy"]["spread"])
     if scaling := results.get("scaling"):
         for factor, row in scaling["by_factor"].items():
@@ -119,7 +120,13 @@ def ray_table(result: Result) -> str:
         "p99, ms",
         "ratio to alone (lowest to highest turn)",
     )
-    return f"{result['model']}, executed by {by['runtime']} {by['precision']}.\n\n{table(header, rows)}"
+    return f"{_network(result)}, executed by {by['runtime']} {by['precision']}.\n\n{table(header, rows)}"
+
+
+def _network(result: Result) -> str:
+    """What it is called outside the benches."""
+    weights = result["settings"]["weights"]
+    return Path(weights).stem if weights else str(result["model"])
 
 
 TABLES: Mapping[str, Callable[[Result], str]] = {

@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,6 +34,8 @@ RAY = {
     **ENVIRONMENT,
     "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": uuid.uuid4().hex,
     # Replicas and proxies run at nice 15 otherwise, and the engine alone and the clients do not.
     "RAY_worker_niceness": "0",
 }

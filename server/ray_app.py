@@ -7,8 +7,8 @@
 Ray runs `create_app` in a thread with an event loop of its own. Needs the extra `ray`; no other module imports this.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: Ray gives `build` its arguments as the class that it is annotated with, and a
+# plain dict where the annotation is a string.
 import asyncio
 import contextlib
 import logging

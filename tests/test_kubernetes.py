@@ -171,7 +171,8 @@ def test_the_two_deployments_differ_in_the_accelerator_alone() -> None:
 def test_what_is_set_are_settings_with_values_that_are_allowed(name: str) -> None:
     others = {"PROTOCOL"}  # KServe reads it
 
-    assert environment(name).keys() <= known_variables() | others
+    given = {key for key in environment(name) if not key.startswith("RAY_")}
+    assert given <= known_variables() | others
     assert settings_of(name).load_at_start == ("yolov8n",)
     assert settings_of(name).device == ("cuda" if name == "gpu.yaml" else "cpu")
 
@@ -385,12 +386,56 @@ def test_kserve_takes_no_engine_away_before_another_serves() -> None:
     }
 
 
-def test_ray_serves_the_app_of_this_project_on_every_path_and_nothing_beside_its_controller() -> None:
+def ray_environments() -> list[dict[str, str]]:
+    """Of the head and of the workers, without the engine's own."""
+    head = read("rayservice.yaml")["RayService"]["spec"]["rayClusterConfig"]["headGroupSpec"]
+    (container,) = head["template"]["spec"]["containers"]
+    of_head = {entry["name"]: entry["value"] for entry in container["env"]}
+    of_worker = environment("rayservice.yaml")
+    return [of_head, {name: value for name, value in of_worker.items() if name.startswith("RAY_")}]
+
+
+def ray_application() -> Document:
     spec = read("rayservice.yaml")["RayService"]["spec"]
     (application,) = yaml.safe_load(spec["serveConfigV2"])["applications"]
+    return dict(application)
 
-    assert application == {"name": "engine", "route_prefix": "/", "import_path": "server.ray_app:app"}
+
+def test_ray_serves_the_app_of_this_project_on_every_path_and_nothing_beside_its_controller() -> None:
+    spec = read("rayservice.yaml")["RayService"]["spec"]
+    application = ray_application()
+
+    assert (application["name"], application["route_prefix"]) == ("engine", "/")
+    assert application["import_path"] == "server.ray_app:build"
     assert spec["rayClusterConfig"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+
+def test_a_replica_of_ray_is_a_whole_worker_pod_and_no_more_are_asked_for_than_may_be() -> None:
+    (group,) = read("rayservice.yaml")["RayService"]["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    arguments = ray_application()["args"]
+
+    assert arguments == {
+        "num_cpus": int(engine_container("rayservice.yaml")["resources"]["limits"]["cpu"]),
+        "min_replicas": group["minReplicas"],
+        "max_replicas": group["maxReplicas"],
+    }
+
+
+def test_ray_has_time_for_what_is_in_flight_before_the_pod_is_killed() -> None:
+    """The node waits for its replicas; the rest is for its processes to end."""
+    (drain,) = {environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] for environment in ray_environments()}
+    grace = engine_pod("rayservice.yaml")["terminationGracePeriodSeconds"]
+
+    assert default("deadline") + default("drain_timeout") < int(drain) <= grace - 10
+
+
+def test_ray_is_set_alike_on_all_nodes_and_lets_nobody_in_without_its_token() -> None:
+    of_head, of_worker = ray_environments()
+
+    assert of_head == of_worker
+    assert of_head["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    cluster = read("rayservice.yaml")["RayService"]["spec"]["rayClusterConfig"]
+    assert cluster["authOptions"] == {"mode": "token"}
 
 
 def test_ray_in_the_manifest_is_the_ray_that_the_app_is_tested_with() -> None:

@@ -51,7 +51,8 @@ def _results() -> dict[str, dict[str, Any]]:
             "summary": [sides | {"clients": 8}],
         },
     }
-    return {name: record(name, {"tokens": 10}, figures) for name, figures in found.items()}
+    settings = {"tokens": 10, "weights": "weights/yolov8n.pt"}
+    return {name: record(name, settings, figures) for name, figures in found.items()}
 
 
 def test_what_is_missed_is_called_so() -> None:
@@ -79,7 +80,7 @@ def test_what_stands_behind_ray_is_held_against_the_same_engine_alone() -> None:
     results = {kind_of(result): result for result in _results().values()}
     (behind,) = (figure for figure in figures(results) if "behind Ray Serve" in figure.name)
     assert (behind.name, behind.value, behind.spread) == (
-        "bench behind Ray Serve (HAProxy) ÷ alone, 8 clients",
+        "yolov8n behind Ray Serve (HAProxy) ÷ alone, 8 clients",
         0.9,
         [0.8, 0.95],
     )

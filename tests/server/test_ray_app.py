@@ -53,6 +53,18 @@ def test_arguments_that_are_not_rays_are_settings_of_the_engine() -> None:
     assert load_settings(arguments.given_settings).max_batch_size == 4
 
 
+def test_ray_gives_the_builder_what_stands_on_its_command_line() -> None:
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
+
+    given = {"num_cpus": "3", "max_replicas": "5", "load_at_start": "shapes-detect"}
+    application = call_user_app_builder_with_args_if_necessary(build, given)
+
+    deployment = application._bound_deployment
+    assert deployment.ray_actor_options["num_cpus"] == 3
+    assert deployment._deployment_config.autoscaling_config.max_replicas == 5
+    assert deployment.init_args == ({"load_at_start": "shapes-detect"},)
+
+
 def test_a_setting_that_there_is_none_of_is_refused_before_anything_is_deployed() -> None:
     with pytest.raises(SettingsError, match="max_batch_size"):
         options(max_batch_sise="4")

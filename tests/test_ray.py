@@ -230,7 +230,9 @@ async def test_a_reply_has_one_request_id_and_it_is_the_one_that_was_sent(cluste
     assert len(made.headers.get_list("x-request-id")) == 1
 
 
-@pytest.mark.skipif(PROXY == "haproxy", reason="HAProxy shares out by itself; only Ray's own proxy reads the header")
+@pytest.mark.skipif(
+    PROXY == "haproxy", reason="HAProxy shares out by itself; only Ray's own proxy reads the header"
+)
 async def test_requests_that_name_their_model_in_a_header_go_where_that_was_before(
     cluster: RayCluster,
 ) -> None:

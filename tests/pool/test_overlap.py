@@ -186,7 +186,7 @@ class _Talk:
         self.slab = Slab(4, (8, 8, 3))
         self.ours, self._theirs = socket.socketpair()
         self.ours.settimeout(20)
-        self._config = {"num_threads": 1, **config}
+        self._config = {"num_threads": 1, "num_cores": 1, "all_cores": [], **config}
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
         message = encode(SlabMessage(4, [8, 8, 3]))

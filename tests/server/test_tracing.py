@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from server import tracing
 from server.metrics import Metrics
 from server.middleware import RequestScope
 from server.trace_context import TraceContext
@@ -22,9 +23,7 @@ from tests.server.conftest import Running, serving, until
 from tests.server.images import encode, scene
 from tests.server.test_trace_context import SPAN, TRACE
 
-needs_extra = pytest.mark.skipif(
-    importlib.util.find_spec("opentelemetry") is None, reason="the extra `otel` is not installed"
-)
+needs_extra = pytest.mark.skipif(not tracing._is_installed(), reason="the extra `otel` is not installed")
 IMAGE = encode(scene())
 PARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"

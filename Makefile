@@ -48,7 +48,7 @@ types: $(STAMP) ## mypy, strict
 pytest: $(STAMP) ## the tests that need neither a GPU nor a cluster nor much time
 	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not gpu and not slow and not cluster" $(ARGS)
 
-cluster: $(STAMP) ## the tests that start a Ray cluster on this machine, two minutes
+cluster: $(STAMP) ## the tests that start a Ray cluster on this machine, three minutes
 	$(BIN)/pytest -m "cluster and not slow" tests/test_ray.py $(ARGS)
 
 gpu-test: $(STAMP) ## the tests that need an NVIDIA GPU

@@ -21,12 +21,13 @@ from typing import Any, cast
 import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pool import CoreBudget, usable_cores
 from server.app import create_app
+from server.devices import count_gpus
 from server.engine import Engine
 from server.log import configure_log
 from server.ray_cores import Cores
@@ -40,6 +41,8 @@ HEALTH_CHECK_PERIOD = 5.0
 HEALTH_CHECK_TIMEOUT = 30.0
 OOM_SCORE_ABOVE_RAY = 100
 SETTLE_INTERVAL = 0.05
+RETRY_AFTER = 1.0
+"""Seconds, said by Ray to who is too many for it."""
 MAX_ROUTED_MODELS: int = Settings.model_fields["max_loaded_models"].default
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,8 @@ class EngineArguments(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     num_cpus: float | None = Field(default=None, gt=0)
-    """Cores of one replica. None: as many as the machine has that builds the deployment."""
+    """Cores of one replica. None: all of the machine that builds the deployment, or where a replica has GPUs its share
+    of them."""
     num_gpus: float | None = Field(default=None, ge=0)
     """GPUs of one replica. None: one where `accelerator` or `device` name a GPU, else none."""
     min_replicas: int = Field(default=1, ge=0)
@@ -61,8 +65,8 @@ class EngineArguments(BaseModel):
     """Requests that one replica is given at once. None: what the queues of all its models hold, and more, so that
     who is too many is refused by the engine, with Retry-After."""
     max_queued_requests: int | None = Field(default=None, ge=-1)
-    """Requests that wait in a proxy of Ray for a replica, before Ray itself answers 503. None: as many as one replica
-    is given; -1: any number."""
+    """Requests that wait besides (with HAProxy in the replica, else in Ray's proxy), before Ray itself answers 503.
+    None: as many as one replica is given; -1: any number."""
     downscale_delay: float = Field(default=600.0, ge=0)
     """Seconds of less work before a replica is stopped."""
 
@@ -230,7 +234,8 @@ def missing_models(engine: Engine) -> list[str]:
 
 def spare_front(proc: Path = Path("/proc")) -> None:
     """Ray tells the kernel to kill replicas first of all (1000) when memory is short. Of an engine that is to be the
-    worker of a model, which asks for 500 and is replaced in a moment: so the front is little above Ray itself."""
+    worker of a model, which asks for 500 and is replaced in a moment: so the front is little above Ray itself. Ray's
+    own memory monitor knows of no workers but its own, and has to be off for that."""
     try:
         of_ray = int((proc / str(os.getppid()) / "oom_score_adj").read_text())
         (proc / "self" / "oom_score_adj").write_text(str(min(of_ray + OOM_SCORE_ABOVE_RAY, 1000)))
@@ -270,7 +275,7 @@ def deployment_options(arguments: EngineArguments, settings: Settings) -> dict[s
     num_gpus = arguments.num_gpus if arguments.num_gpus is not None else float(wants_gpu)
     return {
         "ray_actor_options": {
-            "num_cpus": arguments.num_cpus or float(usable_cores().num_cores),
+            "num_cpus": arguments.num_cpus or share_of_cores(num_gpus),
             "num_gpus": num_gpus,
         },
         "autoscaling_config": AutoscalingConfig(
@@ -283,11 +288,20 @@ def deployment_options(arguments: EngineArguments, settings: Settings) -> dict[s
         "max_queued_requests": most
         if arguments.max_queued_requests is None
         else arguments.max_queued_requests,
+        "backpressure_config": BackpressureConfig(retry_after_s=RETRY_AFTER),
         "graceful_shutdown_wait_loop_s": 0.1,
         "graceful_shutdown_timeout_s": settings.deadline + settings.drain_timeout + STOP_MARGIN,
         "health_check_period_s": HEALTH_CHECK_PERIOD,
         "health_check_timeout_s": HEALTH_CHECK_TIMEOUT,
     }
+
+
+def share_of_cores(num_gpus: float) -> float:
+    """Of this machine's, so that each of its GPUs can have an engine."""
+    cores = usable_cores().num_cores
+    return (
+        float(max(1, int(cores * num_gpus / count_gpus()))) if 0 < num_gpus < count_gpus() else float(cores)
+    )
 
 
 def __getattr__(name: str) -> Any:

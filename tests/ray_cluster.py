@@ -62,7 +62,7 @@ class Node:
         )
 
     def kill(self) -> None:
-        """As a machine that loses its power."""
+        """All its processes at once. The kernel still closes their connections, which a machine without power does not."""
         kill_marked(self._mark)
         self._process.wait()
 

@@ -174,7 +174,7 @@ def builds(path: Path) -> list[str]:
 def test_the_image_with_ray_is_built_by_the_line_that_three_places_say() -> None:
     manifest = ROOT / "deploy" / "kubernetes" / "rayservice.yaml"
     (line,) = builds(manifest)
-    cluster = yaml.safe_load(manifest.read_text())["spec"]["rayClusterConfig"]
+    cluster = next(yaml.safe_load_all(manifest.read_text()))["spec"]["rayClusterConfig"]
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     images = {container["image"] for group in groups for container in group["template"]["spec"]["containers"]}
     (image,) = re.findall(r" -t (\S+) ", line)

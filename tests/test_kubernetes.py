@@ -293,7 +293,7 @@ def test_what_is_written_lies_in_volumes_where_the_image_writes(name: str) -> No
     assert mounts["tmp"] == "/tmp"
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", [*PLAIN, "rayservice.yaml"])
 def test_the_keys_are_a_secret_at_the_place_that_the_settings_name(name: str) -> None:
     keys_file = settings_of(name).keys_file
     (volume,) = [each for each in engine_pod(name)["volumes"] if each["name"] == "keys"]
@@ -421,12 +421,33 @@ def test_a_replica_of_ray_is_a_whole_worker_pod_and_no_more_are_asked_for_than_m
     }
 
 
-def test_ray_has_time_for_what_is_in_flight_before_the_pod_is_killed() -> None:
+def test_ray_has_time_to_start_another_engine_before_it_stops_one_and_the_pod_is_killed_after_both() -> None:
     """The node waits for its replicas; the rest is for its processes to end."""
+    start = 120
     (drain,) = {environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] for environment in ray_environments()}
-    grace = engine_pod("rayservice.yaml")["terminationGracePeriodSeconds"]
+    head = read("rayservice.yaml")["RayService"]["spec"]["rayClusterConfig"]["headGroupSpec"]
+    (grace,) = {
+        pod["terminationGracePeriodSeconds"]
+        for pod in (engine_pod("rayservice.yaml"), head["template"]["spec"])
+    }
 
-    assert default("deadline") + default("drain_timeout") < int(drain) <= grace - 10
+    assert default("deadline") + default("drain_timeout") + 10 + start < int(drain) <= grace - 10
+
+
+def test_rays_proxy_waits_for_an_answer_longer_than_any_takes() -> None:
+    (timeout,) = {environment["RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S"] for environment in ray_environments()}
+
+    assert int(timeout) > default("load_timeout") + default("deadline")
+
+
+def test_of_rays_engines_one_stays_where_nodes_are_emptied() -> None:
+    documents = read("rayservice.yaml")
+    (group,) = documents["RayService"]["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    budget = documents["PodDisruptionBudget"]["spec"]
+
+    assert budget["selector"]["matchLabels"] == {"ray.io/group": group["groupName"]}
+    assert 0 < budget["minAvailable"] < group["minReplicas"]
+    assert "maxUnavailable" not in budget, "not for pods of a controller that has no scale"
 
 
 def test_ray_is_set_alike_on_all_nodes_and_lets_nobody_in_without_its_token() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -33,6 +35,7 @@ with warnings.catch_warnings(action="ignore"):  # Ray's own
         gpus_of,
         is_settled,
         spare_front,
+        wrap_lifespan,
     )
     from server.ray_cores import Cores
     from server.ray_metrics import RayMetrics
@@ -98,6 +101,65 @@ def test_a_gpu_is_asked_for_where_the_settings_name_one() -> None:
     assert options(device="cpu")["ray_actor_options"]["num_gpus"] == 0
     assert options(device="cuda")["ray_actor_options"]["num_gpus"] == 1
     assert options(device="cuda", num_gpus=2)["ray_actor_options"]["num_gpus"] == 2
+
+
+def test_engines_share_the_cores_of_a_machine_with_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the first would take them all, and the other GPUs have none."""
+    monkeypatch.setattr("server.ray_app.usable_cores", lambda: CoreBudget(32))
+    monkeypatch.setattr("server.ray_app.count_gpus", lambda: 8)
+
+    def cores(**arguments: Any) -> float:
+        return float(options(**arguments)["ray_actor_options"]["num_cpus"])
+
+    assert cores(device="cuda") == 4
+    assert cores(device="cuda", num_gpus=2) == 8
+    assert cores(device="cuda", num_gpus=8) == 32
+    assert cores(device="cuda", num_cpus=3) == 3
+    assert cores(device="cpu") == 32
+    monkeypatch.setattr("server.ray_app.count_gpus", lambda: 0)
+    assert cores(device="cuda") == 32
+
+
+def test_who_is_too_many_for_ray_is_told_when_to_come_back() -> None:
+    assert options()["backpressure_config"].retry_after_s == 1
+
+
+async def test_a_replica_has_started_when_its_models_are_there_and_the_engine_leaves_before_it_stops() -> (
+    None
+):
+    happened: list[str] = []
+    served = SimpleNamespace(model_id="a", is_required=True, failure=None, is_ready=False, state="loading")
+
+    async def page() -> bytes:
+        happened.append("scraped")
+        return b""
+
+    engine: Any = SimpleNamespace(
+        registry=SimpleNamespace(models={"a": served}),
+        scrape=SimpleNamespace(page=page),
+        leave=lambda: happened.append("left"),
+    )
+
+    @contextlib.asynccontextmanager
+    async def inner(app: Starlette) -> AsyncIterator[None]:
+        yield
+        happened.append("stopped")
+
+    app = Starlette(lifespan=inner)
+    wrap_lifespan(app, engine)
+    lifespan = app.router.lifespan_context(app)
+    starting = asyncio.create_task(lifespan.__aenter__())
+    while "scraped" not in happened:
+        await asyncio.sleep(0)
+    assert not starting.done()
+    served.is_ready = True
+    await asyncio.wait_for(starting, 10)
+    assert "ray-metrics" in {task.get_name() for task in asyncio.all_tasks()}
+
+    await lifespan.__aexit__(None, None, None)
+
+    assert happened == ["scraped", "left", "stopped"]
+    assert "ray-metrics" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 def test_the_engine_sees_the_gpus_that_ray_assigned_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

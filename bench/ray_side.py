@@ -14,7 +14,8 @@ import tempfile
 import ray
 from ray import serve
 
-from server.ray_app import EngineArguments, build
+from server.ray_app import build
+from server.ray_arguments import EngineArguments
 
 MEMORY = 80_000_000
 

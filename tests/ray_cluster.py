@@ -27,7 +27,8 @@ from ray import serve
 from ray.cluster_utils import Cluster
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.ray_app import EngineArguments, RayEngine, deployment_of
+from server.ray_app import RayEngine, deployment_of
+from server.ray_arguments import EngineArguments
 from tests.marked import kill_marked
 
 HOST = "127.0.0.1"

@@ -28,15 +28,14 @@ from server.operators import check_is_local
 with warnings.catch_warnings(action="ignore"):  # Ray's own
     from server.ray_app import (
         Behind,
-        EngineArguments,
         RayEngine,
         build,
-        deployment_options,
         gpus_of,
         is_settled,
         spare_front,
         wrap_lifespan,
     )
+    from server.ray_arguments import EngineArguments, deployment_options
     from server.ray_cores import Cores
     from server.ray_metrics import RayMetrics
 from server.settings import Settings
@@ -105,8 +104,8 @@ def test_a_gpu_is_asked_for_where_the_settings_name_one() -> None:
 
 def test_engines_share_the_cores_of_a_machine_with_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the first would take them all, and the other GPUs have none."""
-    monkeypatch.setattr("server.ray_app.usable_cores", lambda: CoreBudget(32))
-    monkeypatch.setattr("server.ray_app.count_gpus", lambda: 8)
+    monkeypatch.setattr("server.ray_arguments.usable_cores", lambda: CoreBudget(32))
+    monkeypatch.setattr("server.ray_arguments.count_gpus", lambda: 8)
 
     def cores(**arguments: Any) -> float:
         return float(options(**arguments)["ray_actor_options"]["num_cpus"])
@@ -116,7 +115,7 @@ def test_engines_share_the_cores_of_a_machine_with_several_gpus(monkeypatch: pyt
     assert cores(device="cuda", num_gpus=8) == 32
     assert cores(device="cuda", num_cpus=3) == 3
     assert cores(device="cpu") == 32
-    monkeypatch.setattr("server.ray_app.count_gpus", lambda: 0)
+    monkeypatch.setattr("server.ray_arguments.count_gpus", lambda: 0)
     assert cores(device="cuda") == 32
 
 
